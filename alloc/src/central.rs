@@ -1,0 +1,385 @@
+//! The middle layer: moves batches of slots between magazines and spans, and spans between classes and the page heap.
+//!
+//! Each class lists its spans with room by address; the lowest is used first, so that the high ones empty. Bits move
+//! without a lock; the class's lock guards the list and the states. A class keeps one wholly free span listed, so
+//! that a size that comes and goes does not pass through the page heap each time.
+
+use core::sync::atomic::AtomicU32;
+
+use crate::heap::Heap;
+use crate::magazine::ThreadCache;
+use crate::os::Os;
+use crate::page_heap::Request;
+use crate::segment::Space;
+use crate::size_class::{Geometry, SizeClass};
+use crate::span::{SpanState, masks, slots_of_page};
+use crate::treap::{Nodes, Treap};
+use crate::unit_table::RunKind;
+use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitCount, UnitIndex};
+use crate::zone::Purpose;
+
+/// The spans of one class that have room and no owner.
+pub(crate) struct Central {
+    listed: Treap,
+    count: u32,
+}
+
+struct ByAddress<'a>(&'a Space);
+
+impl Nodes for ByAddress<'_> {
+    fn links(&self, node: UnitIndex) -> (&AtomicU32, &AtomicU32) {
+        let record = self.0.span(node);
+        (&record.left, &record.right)
+    }
+
+    fn before(&self, a: UnitIndex, b: UnitIndex) -> bool {
+        a < b
+    }
+}
+
+impl Central {
+    pub(crate) const fn new() -> Self {
+        Self { listed: Treap::new(), count: 0 }
+    }
+
+    fn list(&mut self, space: &Space, span: UnitIndex) {
+        space.span(span).set_state(SpanState::Listed);
+        self.listed.insert(&ByAddress(space), span);
+        self.count += 1;
+    }
+
+    fn unlist(&mut self, space: &Space, span: UnitIndex, state: SpanState) {
+        self.listed.remove(&ByAddress(space), span);
+        self.count -= 1;
+        space.span(span).set_state(state);
+    }
+
+    /// For `verify`.
+    pub(crate) fn is_listed(&self, space: &Space, span: UnitIndex) -> bool {
+        self.listed.first_that(&ByAddress(space), |at| at >= span) == Some(span)
+    }
+}
+
+/// Where slots of a class are given back to: a word of a span, and the bits gathered for it.
+struct Pending {
+    span: UnitIndex,
+    word: usize,
+    mask: u64,
+}
+
+impl<O: Os> Heap<O> {
+    /// Fills an empty magazine; false when no memory is to be had.
+    pub(crate) fn refill(&self, cache: &ThreadCache, class: SizeClass) -> bool {
+        let magazine = cache.magazine(class);
+        magazine.widen(class);
+        let want = (magazine.capacity() / 2).max(1);
+        loop {
+            let current = cache.current(class);
+            if !current.is_nil() {
+                let got = magazine.fill(want, |out| self.take_slots(current, class, out));
+                if got > 0 {
+                    ThreadCache::count(&cache.mallocs, got);
+                    return true;
+                }
+            }
+            let next = self.next_span(class, current);
+            cache.set_current(class, next.unwrap_or(UnitIndex::NIL));
+            if next.is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// Puts a slot into a magazine that is full: widens it, or flushes its older half.
+    pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) {
+        let magazine = cache.magazine(class);
+        if magazine.len() == magazine.capacity() && !magazine.widen(class) {
+            let count = (magazine.len() / 2).max(1);
+            self.flush(class, &magazine.held()[..count]);
+            magazine.forget_oldest(count);
+            ThreadCache::count(&cache.frees, count);
+        }
+        let pushed = magazine.push(slot);
+        debug_assert!(pushed);
+    }
+
+    /// One slot for a thread without a cache.
+    pub(crate) fn take_one(&self, class: SizeClass) -> Option<*mut u8> {
+        loop {
+            let span = self.next_span(class, UnitIndex::NIL)?;
+            let mut slot = [core::ptr::null_mut()];
+            let got = self.take_slots(span, class, &mut slot);
+            self.let_go(class, span);
+            if got > 0 {
+                self.counters.small_mallocs.add(1);
+                return Some(slot[0]);
+            }
+        }
+    }
+
+    /// Gives up ownership of a span.
+    pub(crate) fn let_go(&self, class: SizeClass, span: UnitIndex) {
+        let record = self.space.span(span);
+        {
+            let mut central = self.central(class);
+            record.set_state(SpanState::Full);
+            if record.has_room(class.geometry()) {
+                central.list(&self.space, span);
+            }
+        }
+        if record.is_wholly_free(class.geometry(), 0) {
+            self.give_up_span(class, span, 1);
+        }
+    }
+
+    /// Lets go of `current` and takes over the lowest span with room, or a new one.
+    fn next_span(&self, class: SizeClass, current: UnitIndex) -> Option<UnitIndex> {
+        {
+            let mut central = self.central(class);
+            if !current.is_nil() {
+                let record = self.space.span(current);
+                record.set_state(SpanState::Full);
+                if record.has_room(class.geometry()) {
+                    central.list(&self.space, current);
+                }
+            }
+            if let Some(span) = central.listed.first(&ByAddress(&self.space)) {
+                central.unlist(&self.space, span, SpanState::Owned);
+                return Some(span);
+            }
+        }
+        self.new_span(class)
+    }
+
+    fn new_span(&self, class: SizeClass) -> Option<UnitIndex> {
+        let geometry = class.geometry();
+        let request = Request {
+            units: UnitCount(geometry.units),
+            align: geometry.units,
+            purpose: Purpose::Spans,
+            kind: RunKind::Small,
+            prefer_zero: false,
+        };
+        let span = self.page_heap().allocate(&self.context(), self.reservation, request)?;
+        self.space.span(span).begin(class);
+        Some(span)
+    }
+
+    /// Takes free slots, the lowest first, into `out` from its end downwards. Slots on resident pages go first.
+    fn take_slots(&self, span: UnitIndex, class: SizeClass, out: &mut [*mut u8]) -> usize {
+        let geometry = class.geometry();
+        let released = self.released_pages(span, geometry);
+        let some_resident = released != 0 && released != all_pages(geometry);
+        let mut got = 0;
+        if some_resident {
+            got = self.take_pass(span, geometry, out, got, |word| resident_slots(geometry, released, word));
+        }
+        if got < out.len() {
+            let before = got;
+            got = self.take_pass(span, geometry, out, got, |word| geometry.full_word(word));
+            if released != 0 && got > before {
+                let end = out.len();
+                self.reacquire(span, geometry, &out[end - got..end - before]);
+            }
+        }
+        got
+    }
+
+    fn take_pass(
+        &self,
+        span: UnitIndex,
+        geometry: &Geometry,
+        out: &mut [*mut u8],
+        mut got: usize,
+        allowed: impl Fn(usize) -> u64,
+    ) -> usize {
+        let record = self.space.span(span);
+        let base = self.space.address(span).as_ptr();
+        for word in 0..geometry.words() {
+            let free = record.look(word) & allowed(word);
+            if free == 0 {
+                continue;
+            }
+            let mut taken = record.take(word, lowest_bits(free, out.len() - got));
+            while taken != 0 {
+                let slot = word * 64 + taken.trailing_zeros() as usize;
+                taken &= taken - 1;
+                got += 1;
+                let at = out.len() - got;
+                out[at] = base.wrapping_add(slot * geometry.size as usize);
+            }
+            if got == out.len() {
+                break;
+            }
+        }
+        got
+    }
+
+    /// Gives slots of one class back to their spans.
+    pub(crate) fn flush(&self, class: SizeClass, slots: &[*mut u8]) {
+        let geometry = class.geometry();
+        let mask = geometry.units as usize * UNIT - 1;
+        let mut pending = Pending { span: UnitIndex::NIL, word: 0, mask: 0 };
+        for slot in slots {
+            let addr = *slot as usize;
+            let Some(span) = self.space.unit_of(addr & !mask) else {
+                debug_assert!(false, "{addr:#x} is not of this heap");
+                continue;
+            };
+            let number = geometry.slot_at(addr & mask);
+            let (word, bit) = (number / 64, 1 << (number % 64));
+            if span == pending.span && word == pending.word {
+                pending.mask |= bit;
+            } else {
+                self.give(class, geometry, &pending);
+                pending = Pending { span, word, mask: bit };
+            }
+        }
+        self.give(class, geometry, &pending);
+    }
+
+    /// Gives the bits of one word back, and lists or gives up the span where that is due.
+    pub(crate) fn give_bits(&self, class: SizeClass, span: UnitIndex, word: usize, mask: u64) {
+        self.give(class, class.geometry(), &Pending { span, word, mask });
+    }
+
+    #[inline]
+    fn give(&self, class: SizeClass, geometry: &Geometry, pending: &Pending) {
+        if pending.mask == 0 {
+            return;
+        }
+        let record = self.space.span(pending.span);
+        let given = record.give(pending.word, pending.mask, geometry);
+        debug_assert!(!given.twice, "a slot of {} bytes was freed twice", geometry.size);
+        if given.was_empty && record.state() == SpanState::Full {
+            self.list_span(class, pending.span);
+        }
+        if given.is_full && record.is_wholly_free(geometry, pending.word) {
+            self.give_up_span(class, pending.span, 2);
+        }
+    }
+
+    #[cold]
+    fn list_span(&self, class: SizeClass, span: UnitIndex) {
+        let mut central = self.central(class);
+        let record = self.space.span(span);
+        // While this thread came here the span may have been listed, given up and begun anew. Under the lock of the
+        // class neither answer can change any more.
+        if record.state() == SpanState::Full && record.class() == class {
+            central.list(&self.space, span);
+        }
+    }
+
+    /// Gives a wholly free span back to the page heap, if `least` or more spans of its class are listed.
+    #[cold]
+    pub(crate) fn give_up_span(&self, class: SizeClass, span: UnitIndex, least: u32) -> bool {
+        {
+            let mut central = self.central(class);
+            let record = self.space.span(span);
+            let listed = record.state() == SpanState::Listed && record.class() == class;
+            if !listed || central.count < least || !record.take_all(class.geometry()) {
+                return false;
+            }
+            central.unlist(&self.space, span, SpanState::None);
+        }
+        self.page_heap().free(&self.context(), span);
+        true
+    }
+
+    /// A bit for each page of the span that is released.
+    pub(crate) fn released_pages(&self, span: UnitIndex, geometry: &Geometry) -> u128 {
+        (0..geometry.units).fold(0, |pages, unit| {
+            let released = u128::from(self.space.meta(span.plus(unit)).released());
+            pages | released << (unit as usize * PAGES_PER_UNIT)
+        })
+    }
+
+    /// Marks the pages of slots that were taken as in use.
+    fn reacquire(&self, span: UnitIndex, geometry: &Geometry, slots: &[*mut u8]) {
+        let base = self.space.address(span).as_ptr() as usize;
+        let size = geometry.size as usize;
+        let mut pages = 0u128;
+        for slot in slots {
+            let offset = *slot as usize - base;
+            let (first, last) = (offset / PAGE, (offset + size - 1) / PAGE);
+            pages |= (u128::MAX >> (127 - (last - first))) << first;
+        }
+        let mut count = 0;
+        for unit in 0..geometry.units {
+            let mask = (pages >> (unit as usize * PAGES_PER_UNIT)) as PageMask;
+            if mask != 0 {
+                count += self.space.meta(span.plus(unit)).reacquire(mask).count_ones() as usize;
+            }
+        }
+        self.counters.reacquired_total.add(count * PAGE);
+    }
+}
+
+/// Gives back all that a cache holds, and the spans that it owns. Only its owner may call this.
+pub(crate) fn empty_cache<O: Os>(heap: &Heap<O>, cache: &ThreadCache) {
+    for class in SizeClass::all() {
+        let magazine = cache.magazine(class);
+        let count = magazine.len();
+        heap.flush(class, magazine.held());
+        magazine.forget_oldest(count);
+        ThreadCache::count(&cache.frees, count);
+        let current = cache.current(class);
+        if !current.is_nil() {
+            cache.set_current(class, UnitIndex::NIL);
+            heap.let_go(class, current);
+        }
+    }
+}
+
+/// All pages of a span.
+fn all_pages(geometry: &Geometry) -> u128 {
+    u128::MAX >> (128 - geometry.units as usize * PAGES_PER_UNIT)
+}
+
+/// The slots of a word that touch no released page.
+fn resident_slots(geometry: &Geometry, released: u128, word: usize) -> u64 {
+    let size = geometry.size as usize;
+    let (first, last) = (word * 64 * size / PAGE, (((word + 1) * 64 * size - 1) / PAGE).min(127));
+    let mut slots = geometry.full_word(word);
+    for page in first..=last {
+        if released >> page & 1 == 1 {
+            let of_page = masks(slots_of_page(geometry, page)).find(|(at, _)| *at == word);
+            slots &= !of_page.map_or(0, |(_, mask)| mask);
+        }
+    }
+    slots
+}
+
+/// The lowest `count` set bits.
+fn lowest_bits(bits: u64, count: usize) -> u64 {
+    if bits.count_ones() as usize <= count {
+        return bits;
+    }
+    let mut rest = bits;
+    for _ in 0..count {
+        rest &= rest - 1;
+    }
+    bits ^ rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_bits_are_kept() {
+        assert_eq!(lowest_bits(0b1011_0110, 3), 0b0001_0110);
+        assert_eq!(lowest_bits(0b101, 5), 0b101);
+        assert_eq!(lowest_bits(u64::MAX, 0), 0);
+    }
+
+    #[test]
+    fn slots_on_released_pages_are_told_apart() {
+        let geometry = SizeClass::of(48, 1).unwrap().geometry();
+        let all = resident_slots(geometry, 0, 1);
+        assert_eq!(all, u64::MAX);
+        // Slots 85 to 170 touch page 1: slot 85 begins on page 0 and reaches into it.
+        assert_eq!(resident_slots(geometry, 0b10, 1), (1 << (85 - 64)) - 1);
+        assert_eq!(resident_slots(geometry, u128::MAX, 1), 0);
+    }
+}

@@ -1,0 +1,66 @@
+//! Totals of the heap as plain counters, for snapshots and for policies that must not walk it.
+//!
+//! All loads and stores are relaxed: each counter stands for itself and orders nothing.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A number of bytes or events that many threads add to.
+#[derive(Debug)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn add(&self, more: usize) {
+        self.0.fetch_add(more as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, less: usize) {
+        self.0.fetch_sub(less as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Counters {
+    /// Bytes of units that are committed.
+    pub(crate) committed: Counter,
+    /// Bytes of tables and thread caches that are committed.
+    pub(crate) metadata: Counter,
+    /// Bytes of units that some run uses.
+    pub(crate) run_bytes: Counter,
+    /// Bytes of pages in free runs that may be resident.
+    pub(crate) free_resident: Counter,
+    pub(crate) released_total: Counter,
+    pub(crate) reacquired_total: Counter,
+    pub(crate) releases_total: Counter,
+    /// Large blocks and regions; small objects are counted by the thread caches.
+    pub(crate) large_mallocs: Counter,
+    pub(crate) large_frees: Counter,
+    /// What threads that are gone had counted.
+    pub(crate) small_mallocs: Counter,
+    pub(crate) small_frees: Counter,
+}
+
+impl Counters {
+    pub(crate) const fn new() -> Self {
+        Self {
+            committed: Counter::new(),
+            metadata: Counter::new(),
+            run_bytes: Counter::new(),
+            free_resident: Counter::new(),
+            released_total: Counter::new(),
+            reacquired_total: Counter::new(),
+            releases_total: Counter::new(),
+            large_mallocs: Counter::new(),
+            large_frees: Counter::new(),
+            small_mallocs: Counter::new(),
+            small_frees: Counter::new(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The heap: all parts together, over any OS.
+//!
+//! One static heap over Linux serves the process; tests make others over a fake.
+
+use crate::central::Central;
+use crate::counters::Counters;
+use crate::lock::{Guard, Lock};
+use crate::os::{Linux, Os};
+use crate::page_heap::PageHeap;
+use crate::pressure::Pressure;
+use crate::registry::Registry;
+use crate::segment::Space;
+use crate::size_class::{CLASSES, SizeClass};
+use crate::zone::Context;
+
+/// Address space to ask for at first. Costs nothing until used.
+const RESERVATION: usize = 1 << 40;
+
+/// The heap of this process.
+pub(crate) static HEAP: Heap<Linux> = Heap::new(Linux::new(), RESERVATION);
+
+pub(crate) struct Heap<O> {
+    pub(crate) os: O,
+    /// Bytes of the first reservation to try.
+    pub(crate) reservation: usize,
+    pub(crate) space: Space,
+    pub(crate) registry: Registry,
+    centrals: [Lock<Central>; CLASSES],
+    page_heap: Lock<PageHeap>,
+    pub(crate) counters: Counters,
+    pub(crate) pressure: Pressure,
+    /// Held for a whole release: a second one waits, so that its report is true.
+    pub(crate) releasing: Lock<()>,
+}
+
+impl<O: Os> Heap<O> {
+    pub(crate) const fn new(os: O, reservation: usize) -> Self {
+        Self {
+            os,
+            reservation,
+            space: Space::new(),
+            registry: Registry::new(),
+            centrals: [const { Lock::new(Central::new()) }; CLASSES],
+            page_heap: Lock::new(PageHeap::new()),
+            counters: Counters::new(),
+            pressure: Pressure::new(),
+            releasing: Lock::new(()),
+        }
+    }
+
+    pub(crate) fn context(&self) -> Context<'_, O> {
+        Context { os: &self.os, space: &self.space, counters: &self.counters }
+    }
+
+    /// The lists of a class. Taken before the page heap, never after it.
+    pub(crate) fn central(&self, class: SizeClass) -> Guard<'_, Central, O> {
+        self.centrals[class.index()].lock(&self.os)
+    }
+
+    pub(crate) fn page_heap(&self) -> Guard<'_, PageHeap, O> {
+        self.page_heap.lock(&self.os)
+    }
+}

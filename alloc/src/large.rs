@@ -1,0 +1,195 @@
+//! Large blocks: what no size class holds, straight from the page heap.
+//!
+//! A block owns whole pages from the start of its run. Pages behind them in the last unit are idle. Blocks that fill
+//! huge pages well lie in a zone of their own, in multiples of these, and own all of their run. A block's run is
+//! pinned while a release works on its idle tail; freeing it then is left to that release.
+
+#![allow(unsafe_code, reason = "clears and copies blocks")]
+
+use core::sync::atomic::Ordering;
+
+use crate::heap::Heap;
+use crate::os::Os;
+use crate::page_heap::Request;
+use crate::size_class::SizeClass;
+use crate::unit_table::RunKind;
+use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UnitCount, UnitIndex, page_mask};
+use crate::zone::Purpose;
+
+/// The run may be freed at once.
+pub(crate) const UNPINNED: u8 = 0;
+/// A release works on its pages.
+pub(crate) const PINNED: u8 = 1;
+/// As `PINNED`, and the owner has freed it meanwhile.
+pub(crate) const DOOMED: u8 = 2;
+
+/// Where and how a block of some size lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    units: UnitCount,
+    align: u32,
+    purpose: Purpose,
+    owned_pages: usize,
+}
+
+impl Plan {
+    /// `None` for what no address space holds. `align` is a power of two.
+    fn of(size: usize, align: usize) -> Option<Self> {
+        let pages = size.max(1).div_ceil(PAGE);
+        let huge = size.checked_next_multiple_of(HUGE)?;
+        if size >= HUGE && huge - size <= size / 16 {
+            let units = UnitCount::covering(huge)?;
+            let align = UnitCount::covering(align.max(HUGE))?.0;
+            return Some(Self { units, align, purpose: Purpose::Huge, owned_pages: huge / PAGE });
+        }
+        let units = UnitCount::covering(size.max(1))?;
+        let align = UnitCount::covering(align)?.0;
+        Some(Self { units, align, purpose: Purpose::Spans, owned_pages: pages })
+    }
+}
+
+impl<O: Os> Heap<O> {
+    /// A block of its own pages; null without memory. With `zeroed` it reads as zero, and only pages that may hold
+    /// anything else are cleared.
+    pub(crate) fn allocate_large(&self, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+        let block = Plan::of(size, align).and_then(|plan| {
+            let request = Request {
+                units: plan.units,
+                align: plan.align,
+                purpose: plan.purpose,
+                kind: RunKind::Large,
+                prefer_zero: false,
+            };
+            let run = self.page_heap().allocate(&self.context(), self.reservation, request)?;
+            self.own_pages(run, 0, plan.owned_pages, zeroed);
+            self.space.meta(run).set_owned_pages(plan.owned_pages);
+            Some(self.space.address(run).as_ptr())
+        });
+        if block.is_some() {
+            self.counters.large_mallocs.add(1);
+        }
+        block.unwrap_or(core::ptr::null_mut())
+    }
+
+    /// Frees a block. Addresses that are none are ignored.
+    pub(crate) fn free_large(&self, block: *mut u8) {
+        let Some(run) = self.space.unit_of(block as usize) else {
+            debug_assert!(false, "{block:p} is not of this heap");
+            return;
+        };
+        self.counters.large_frees.add(1);
+        self.free_run(run);
+    }
+
+    /// Frees a large block or region, or leaves that to the release that works on it.
+    pub(crate) fn free_run(&self, run: UnitIndex) {
+        let mut page_heap = self.page_heap();
+        let meta = self.space.meta(run);
+        // Relaxed: the lock orders all use of the pin.
+        if meta.pinned.load(Ordering::Relaxed) == UNPINNED {
+            page_heap.free(&self.context(), run);
+        } else {
+            meta.pinned.store(DOOMED, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes the size of a block without moving it, if that can be.
+    pub(crate) fn resize_large(&self, block: *mut u8, size: usize, align: usize) -> bool {
+        let (Some(run), Some(plan)) = (self.space.unit_of(block as usize), Plan::of(size, align)) else {
+            return false;
+        };
+        let meta = self.space.meta(run);
+        let mut page_heap = self.page_heap();
+        let here = page_heap.purpose_serves(run, plan.purpose);
+        if !here || meta.pinned.load(Ordering::Relaxed) != UNPINNED {
+            return false;
+        }
+        let len = meta.len();
+        if plan.units.0 > len && !page_heap.grow_in_place(&self.context(), run, plan.units) {
+            return false;
+        }
+        if plan.units.0 < len {
+            page_heap.shrink(&self.context(), run, plan.units);
+        }
+        let owned = meta.owned_pages();
+        if plan.owned_pages > owned {
+            self.own_pages(run, owned, plan.owned_pages, false);
+        }
+        meta.set_owned_pages(plan.owned_pages);
+        true
+    }
+
+    /// Marks pages of a run as in use, and clears them with `zeroed`.
+    fn own_pages(&self, run: UnitIndex, from: usize, to: usize, zeroed: bool) {
+        let base = self.space.address(run).as_ptr();
+        let mut reacquired = 0;
+        let mut dirty = from..from;
+        for_each_unit(from, to, |unit, mask| {
+            let released = self.space.meta(run.plus(unit as u32)).reacquire(mask);
+            reacquired += released.count_ones() as usize;
+            if !zeroed || mask & !released == 0 {
+                return;
+            }
+            for page in (0..PAGES_PER_UNIT).filter(|page| mask & !released & (1 << page) != 0) {
+                let page = unit * PAGES_PER_UNIT + page;
+                if page != dirty.end {
+                    clear(base, &dirty);
+                    dirty = page..page;
+                }
+                dirty.end = page + 1;
+            }
+        });
+        clear(base, &dirty);
+        self.counters.reacquired_total.add(reacquired * PAGE);
+    }
+}
+
+/// Calls `each` with the number of a unit and the mask of its pages, for the pages `from..to` of a run.
+pub(crate) fn for_each_unit(from: usize, to: usize, mut each: impl FnMut(usize, PageMask)) {
+    let mut page = from;
+    while page < to {
+        let unit = page / PAGES_PER_UNIT;
+        let end = to.min((unit + 1) * PAGES_PER_UNIT);
+        each(unit, page_mask(page - unit * PAGES_PER_UNIT, end - unit * PAGES_PER_UNIT));
+        page = end;
+    }
+}
+
+fn clear(base: *mut u8, pages: &core::ops::Range<usize>) {
+    if !pages.is_empty() {
+        // SAFETY: the pages lie in a run that the caller has just taken and handed to nobody.
+        unsafe { base.add(pages.start * PAGE).write_bytes(0, pages.len() * PAGE) };
+    }
+}
+
+/// Whether a block of this layout stays where it is when its size changes: it keeps its slot.
+#[inline(always)]
+pub(crate) fn same_slot(old: Option<SizeClass>, new: Option<SizeClass>) -> bool {
+    matches!((old, new), (Some(old), Some(new)) if old == new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_fill_huge_pages_well_get_them() {
+        let plan = |size| Plan::of(size, 8).unwrap();
+        assert_eq!(plan(HUGE - 1).purpose, Purpose::Spans);
+        assert_eq!(plan(HUGE).purpose, Purpose::Huge);
+        assert_eq!(plan(HUGE).align, 32);
+        assert_eq!(plan(HUGE + 1).purpose, Purpose::Spans);
+        assert_eq!(plan(64 * HUGE + 1).purpose, Purpose::Huge);
+        assert_eq!(plan(64 * HUGE + 1).owned_pages, 65 * 512);
+        assert_eq!(plan(PAGE * 9 + 1).owned_pages, 10);
+        assert_eq!(Plan::of(PAGE, 1 << 30).unwrap().align, 1 << 14);
+        assert_eq!(Plan::of(isize::MAX as usize, 1), None);
+    }
+
+    #[test]
+    fn units_of_a_page_range() {
+        let mut seen = Vec::new();
+        for_each_unit(14, 33, |unit, mask| seen.push((unit, mask)));
+        assert_eq!(seen, [(0, 0xc000), (1, 0xffff), (2, 1)]);
+    }
+}

@@ -1,0 +1,103 @@
+//! # ebbtide-alloc
+//!
+//! A global allocator over mmap whose idle memory goes back to the OS when asked, with an exact report of what left,
+//! what stayed, and why.
+//!
+//! Most programs use it through the `ebbtide` crate, which adds policies and maps. Alone:
+//!
+//! ```
+//! use ebbtide_alloc::{Allocator, ReleaseOptions};
+//!
+//! #[global_allocator]
+//! static GLOBAL: Allocator = Allocator::new();
+//!
+//! let burst: Vec<Vec<u8>> = (0..1000).map(|_| vec![1; 10_000]).collect();
+//! drop(burst);
+//! let report = ebbtide_alloc::release(ReleaseOptions::new());
+//! assert!(report.released_bytes > 8_000_000);
+//! ```
+//!
+//! ## Layers
+//! Each uses only those below it: `global` -> `thread`, `magazine` -> `central` -> `span` -> `page_heap`, `zone` ->
+//! `segment` -> `os`. `large` and `region` stand on the page heap; `release`, `snapshot` and `verify` read all of it.
+//! Linux only; 4 KiB pages.
+
+mod central;
+mod counters;
+mod global;
+mod heap;
+mod large;
+mod lock;
+mod magazine;
+mod os;
+mod page_heap;
+mod pressure;
+mod region;
+mod registry;
+mod release;
+mod report;
+mod segment;
+mod size_class;
+mod snapshot;
+mod span;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod treap;
+mod unit_table;
+mod units;
+mod verify;
+mod zone;
+
+pub use global::Allocator;
+pub use region::{Region, Retire, retire_mode, set_retire_mode};
+pub use report::{BlockReason, Blocked, BlockedList, ReleaseOptions, ReleaseReport};
+pub use stats::MemStats;
+pub use verify::{Fault, HeapError, verify};
+
+use heap::HEAP;
+
+/// Gives idle memory back to the OS, within the bounds of `options`, and says what happened.
+///
+/// Reaches free runs, the free pages inside spans that are partly live, tails of large blocks and retired pages of
+/// regions. Slots in the caller's own cache are taken back first; those in caches of other threads stay and are
+/// reported. Other threads go on meanwhile; none of them waits. A second release waits for the first.
+///
+/// Allocates nothing. O(heap / 64 KiB) plus the kernel's time for the pages that leave.
+pub fn release(options: ReleaseOptions) -> ReleaseReport {
+    thread::flush();
+    HEAP.release(options)
+}
+
+/// A snapshot of the heap, taken without stopping anybody. O(heap / 64 KiB).
+///
+/// [`MemStats::limit`] is `None`: limits belong to the layer above.
+#[must_use]
+pub fn mem_stats() -> MemStats {
+    HEAP.snapshot()
+}
+
+/// Whether `address` lies in this allocator's address space. O(1).
+#[must_use]
+pub fn owns(address: *const u8) -> bool {
+    HEAP.space.unit_of(address as usize).is_some()
+}
+
+/// Sets the function to call when free runs hold more resident memory than the armed threshold. It is called on the
+/// thread that freed, without locks, once for each [`set_pressure_threshold`]; it may allocate.
+pub fn set_pressure_hook(hook: fn()) {
+    HEAP.pressure.set_hook(hook);
+}
+
+/// Arms the hook: it is called at the next free that leaves more than `bytes` of free runs resident. `u64::MAX`
+/// disarms it.
+pub fn set_pressure_threshold(bytes: u64) {
+    HEAP.pressure.arm(bytes);
+}
+
+/// Bytes in runs that are used, and resident bytes in free runs. O(1): what a policy may ask on every check.
+#[must_use]
+pub fn pressure() -> (u64, u64) {
+    (HEAP.counters.run_bytes.get(), HEAP.counters.free_resident.get())
+}

@@ -1,0 +1,114 @@
+//! A lock of the allocator's own: it never allocates, never panics and never poisons.
+//!
+//! A futex in three states, after Ulrich Drepper's "Futexes Are Tricky". Locks are taken in the order registry,
+//! class, page heap; no lock is held across a call of the OS that gives memory back.
+
+#![allow(unsafe_code, reason = "a lock hands out what it guards")]
+
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::os::Os;
+
+const FREE: u32 = 0;
+const TAKEN: u32 = 1;
+/// Taken, and somebody may sleep.
+const AWAITED: u32 = 2;
+/// How often to look again before sleeping: sections are short, sleeping costs microseconds.
+const SPINS: u32 = 100;
+
+pub(crate) struct Lock<T> {
+    state: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the state admits one guard at a time, so sharing the lock only ever moves access to the value between
+// threads, which `T: Send` allows.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    #[inline]
+    pub(crate) fn lock<'a, O: Os>(&'a self, os: &'a O) -> Guard<'a, T, O> {
+        // Acquire: see what the last holder wrote.
+        if self.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.lock_slow(os);
+        }
+        Guard { lock: self, os }
+    }
+
+    #[cold]
+    fn lock_slow<O: Os>(&self, os: &O) {
+        for _ in 0..SPINS {
+            // Relaxed: only a look; the exchange below acquires.
+            if self.state.load(Ordering::Relaxed) == FREE
+                && self.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        // Acquire as above. Taking it as AWAITED may wake once too often, never too rarely.
+        while self.state.swap(AWAITED, Ordering::Acquire) != FREE {
+            os.wait(&self.state, AWAITED);
+        }
+    }
+}
+
+/// Access to the value until it is dropped.
+pub(crate) struct Guard<'a, T, O: Os> {
+    lock: &'a Lock<T>,
+    os: &'a O,
+}
+
+impl<T, O: Os> Deref for Guard<'_, T, O> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the guard is the only one, so nobody writes.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T, O: Os> DerefMut for Guard<'_, T, O> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard is the only one and is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T, O: Os> Drop for Guard<'_, T, O> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: the next holder sees what was written.
+        if self.lock.state.swap(FREE, Ordering::Release) == AWAITED {
+            self.os.wake(&self.lock.state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::Linux;
+
+    #[test]
+    fn counts_of_many_threads_add_up() {
+        static LOCK: Lock<u64> = Lock::new(0);
+        static OS: Linux = Linux::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        *LOCK.lock(&OS) += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*LOCK.lock(&OS), 80_000);
+    }
+}

@@ -1,0 +1,231 @@
+//! Linux: mmap, madvise, mincore, futex, /proc.
+//!
+//! Invariant: errno is after each call what it was before. memmap2 maps the metadata; it offers no inaccessible
+//! reservation, no madvise on a part of a mapping it does not own and no mincore, so libc does those.
+
+#![allow(unsafe_code, reason = "system calls")]
+
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Errno, Os};
+use crate::units::PAGE;
+
+/// The running kernel.
+#[derive(Debug)]
+pub(crate) struct Linux {
+    /// The key whose destructor tells of a thread's end, plus one. 0: not yet made; `u32::MAX`: refused.
+    exit_key: AtomicU32,
+}
+
+impl Linux {
+    pub(crate) const fn new() -> Self {
+        Self { exit_key: AtomicU32::new(0) }
+    }
+
+    /// The key, made at the first call.
+    fn exit_key(&self) -> Option<libc::pthread_key_t> {
+        let mut key = self.exit_key.load(Ordering::Acquire);
+        if key == 0 {
+            let mut made: libc::pthread_key_t = 0;
+            // SAFETY: `made` is a valid place; the destructor has the signature asked for.
+            let refused = unsafe { libc::pthread_key_create(&raw mut made, Some(thread_exits)) } != 0;
+            let new = if refused { u32::MAX } else { made + 1 };
+            // Release: who reads the key finds it made. The loser of a race gives its key back.
+            match self.exit_key.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => key = new,
+                Err(winner) => {
+                    if !refused {
+                        // SAFETY: this thread made the key and nobody else knows it.
+                        unsafe { libc::pthread_key_delete(made) };
+                    }
+                    key = winner;
+                }
+            }
+        }
+        (key != u32::MAX).then(|| key - 1)
+    }
+}
+
+/// Runs when a thread that asked for it ends, after the destructors of Rust's thread locals.
+unsafe extern "C" fn thread_exits(_value: *mut c_void) {
+    crate::thread::exit();
+}
+
+/// Runs `call`, which answers -1 for an error, and puts errno back.
+fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
+    // SAFETY: the place of errno is valid for the thread's life.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above; only this thread uses it.
+    let saved = unsafe { *place };
+    let answer = call();
+    if answer != -1 {
+        return Ok(answer);
+    }
+    // SAFETY: as above.
+    let errno = unsafe { core::mem::replace(&mut *place, saved) };
+    Err(Errno(errno))
+}
+
+fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
+    // SAFETY: the callers below pass pages of a reservation whose contents they may lose.
+    checked(|| i64::from(unsafe { libc::madvise(addr.as_ptr().cast(), bytes, advice) })).map(|_| ())
+}
+
+impl Os for Linux {
+    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let map = || {
+            // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+            unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) }
+        };
+        let addr = checked(|| map() as i64)?;
+        NonNull::new(addr as *mut u8).ok_or(Errno::ENOMEM)
+    }
+
+    unsafe fn unreserve(&self, addr: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller vouches that the whole mapping is unused. A refusal leaves it mapped, which is harmless.
+        let _ = checked(|| i64::from(unsafe { libc::munmap(addr.as_ptr().cast(), bytes) }));
+    }
+
+    unsafe fn commit(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the caller vouches for the range; more access never invalidates memory.
+        checked(|| i64::from(unsafe { libc::mprotect(addr.as_ptr().cast(), bytes, access) })).map(|_| ())
+    }
+
+    unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+        madvise(addr, bytes, libc::MADV_DONTNEED)
+    }
+
+    unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize) {
+        let _ = madvise(addr, bytes, libc::MADV_HUGEPAGE);
+    }
+
+    fn resident(&self, addr: NonNull<u8>, bytes: usize) -> Result<usize, Errno> {
+        const CHUNK: usize = 1024;
+        let mut seen = [0u8; CHUNK];
+        let mut pages = 0;
+        let mut at = 0;
+        while at < bytes {
+            let now = (bytes - at).min(CHUNK * PAGE);
+            let mut ask = || {
+                // SAFETY: `seen` has a byte for each page of the chunk; the kernel checks the range itself.
+                unsafe { libc::mincore(addr.as_ptr().wrapping_add(at).cast(), now, seen.as_mut_ptr()) }
+            };
+            checked(|| i64::from(ask()))?;
+            pages += seen[..now / PAGE].iter().filter(|byte| **byte & 1 == 1).count();
+            at += now;
+        }
+        Ok(pages * PAGE)
+    }
+
+    fn metadata(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
+        // SAFETY: the place of errno is valid for the thread's life.
+        let saved = unsafe { *libc::__errno_location() };
+        let map = memmap2::MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = saved };
+        match map {
+            Ok(map) => {
+                let map = core::mem::ManuallyDrop::new(map);
+                NonNull::new(map.as_ptr().cast_mut()).ok_or(Errno::ENOMEM)
+            }
+            Err(error) => Err(error.raw_os_error().map_or(Errno::ENOMEM, Errno)),
+        }
+    }
+
+    fn wait(&self, word: &AtomicU32, expected: u32) {
+        let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        let timeout = core::ptr::null::<libc::timespec>();
+        // SAFETY: `word` is valid for the call; no timeout. An error only means a wake without reason.
+        let _ = checked(|| unsafe {
+            libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, timeout)
+        });
+    }
+
+    fn wake(&self, word: &AtomicU32) {
+        let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        // SAFETY: the kernel uses `word` only as an address.
+        let _ = checked(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) });
+    }
+
+    fn rss(&self) -> u64 {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        // SAFETY: the path is a C string.
+        let Ok(file) = checked(|| i64::from(unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) }))
+        else {
+            return 0;
+        };
+        let file = file as i32;
+        let mut text = [0u8; 128];
+        // SAFETY: `text` has room for what is asked.
+        let read = checked(|| unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) as i64 });
+        // SAFETY: this call opened the file.
+        let _ = checked(|| i64::from(unsafe { libc::close(file) }));
+        resident_of_statm(&text[..read.unwrap_or(0) as usize])
+    }
+
+    fn now(&self) -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid place; this clock always exists.
+        let _ = checked(|| i64::from(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) }));
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+
+    fn watch_thread_exit(&self) -> bool {
+        let Some(key) = self.exit_key() else { return false };
+        // SAFETY: the key is made and never deleted. Any value but null has the destructor run.
+        unsafe { libc::pthread_setspecific(key, NonNull::<c_void>::dangling().as_ptr()) == 0 }
+    }
+}
+
+/// The second number of statm is the resident pages.
+fn resident_of_statm(text: &[u8]) -> u64 {
+    let mut fields = text.split(|byte| *byte == b' ');
+    let Some(field) = fields.nth(1) else { return 0 };
+    let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+        * PAGE as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statm_gives_the_second_field_in_bytes() {
+        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n"), 25 * 4096);
+        assert_eq!(resident_of_statm(b"100"), 0);
+        assert_eq!(resident_of_statm(b""), 0);
+        assert_eq!(resident_of_statm(b"1 x 2"), 0);
+    }
+
+    #[test]
+    fn a_failing_call_keeps_errno_and_reports_it() {
+        // SAFETY: the place of errno is valid for the thread's life.
+        unsafe { *libc::__errno_location() = 7 };
+        assert_eq!(Linux::new().reserve(usize::MAX - PAGE), Err(Errno::ENOMEM));
+        // SAFETY: as above.
+        assert_eq!(unsafe { *libc::__errno_location() }, 7);
+    }
+
+    #[test]
+    fn committed_pages_are_resident_once_written_and_zero_after_release() {
+        let os = Linux::new();
+        let bytes = 4 * PAGE;
+        let addr = os.reserve(bytes).unwrap();
+        // SAFETY: the range is the whole reservation made above, used by this test alone.
+        unsafe {
+            os.commit(addr, bytes).unwrap();
+            assert_eq!(os.resident(addr, bytes), Ok(0));
+            addr.as_ptr().add(PAGE).write(9);
+            assert_eq!(os.resident(addr, bytes), Ok(PAGE));
+            os.release(addr, bytes).unwrap();
+            assert_eq!(os.resident(addr, bytes), Ok(0));
+            assert_eq!(addr.as_ptr().add(PAGE).read(), 0);
+            os.unreserve(addr, bytes);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The operating system: everything the allocator asks of it, as one trait.
+//!
+//! [`Linux`] is the real one. `Fake` records calls and injects failures. No other file makes a system call.
+//!
+//! Contract, on which the layers above rely:
+//! - reserved memory is inaccessible and costs nothing until it is committed;
+//! - committed memory that was never written reads as zero;
+//! - after a successful `release` the pages are not resident and read as zero until written again;
+//! - no call changes errno.
+
+#![allow(unsafe_code, reason = "the calls act on raw memory")]
+
+mod linux;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub(crate) use linux::Linux;
+
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
+
+/// Why the OS refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+impl Errno {
+    /// `MADV_DONTNEED` answers so when the pages are locked.
+    pub(crate) const EINVAL: Self = Self(libc::EINVAL);
+    pub(crate) const ENOMEM: Self = Self(libc::ENOMEM);
+}
+
+/// What the allocator needs of an operating system.
+pub(crate) trait Os: Sync {
+    /// Reserves `bytes` of inaccessible address space, page-aligned.
+    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno>;
+
+    /// Gives a reservation back.
+    ///
+    /// # Safety
+    /// `addr` and `bytes` are those of one reservation, of which nothing is in use.
+    unsafe fn unreserve(&self, addr: NonNull<u8>, bytes: usize);
+
+    /// Makes whole pages of a reservation readable and writable.
+    ///
+    /// # Safety
+    /// The range is page-aligned and inside one reservation.
+    unsafe fn commit(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
+
+    /// Gives whole pages back: they become zero and leave the resident set.
+    ///
+    /// # Safety
+    /// The range is page-aligned, inside one reservation, and nothing reads what it holds any more.
+    unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
+
+    /// Allows huge pages for a range of a reservation. A refusal is of no consequence.
+    ///
+    /// # Safety
+    /// The range is page-aligned and inside one reservation.
+    unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize);
+
+    /// Bytes of a page-aligned range that are resident.
+    fn resident(&self, addr: NonNull<u8>, bytes: usize) -> Result<usize, Errno>;
+
+    /// Fresh zeroed memory for the allocator's own tables. It is never given back.
+    fn metadata(&self, bytes: usize) -> Result<NonNull<u8>, Errno>;
+
+    /// Sleeps while `word` is `expected`, or wakes for no reason.
+    fn wait(&self, word: &AtomicU32, expected: u32);
+
+    /// Wakes one sleeper of `word`.
+    fn wake(&self, word: &AtomicU32);
+
+    /// The resident set of the process in bytes, 0 if it cannot be read.
+    fn rss(&self) -> u64;
+
+    /// A clock that never goes back, in nanoseconds.
+    fn now(&self) -> u64;
+
+    /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
+    fn watch_thread_exit(&self) -> bool;
+}

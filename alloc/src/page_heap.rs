@@ -1,0 +1,168 @@
+//! The page heap: runs of units for spans, large blocks and regions.
+//!
+//! Takes the shortest free run that fits, the lowest of these, and only then fresh address space. Freed runs join
+//! their neighbours. All of it works under one lock; no call here gives memory back to the OS.
+
+use crate::os::Os;
+use crate::unit_table::RunKind;
+use crate::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex};
+use crate::zone::{Context, Purpose, Zone, resident_pages};
+
+/// Three zones in a segment that has room for them, one in any other.
+const MAX_ZONES: usize = 3 + 31;
+/// A segment with fewer units than this is one zone for all purposes.
+const DIVIDED_FROM: u32 = 1 << 16;
+const ALL: u8 = Purpose::Spans as u8 | Purpose::Huge as u8 | Purpose::Arena as u8;
+
+/// What is asked of the page heap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) units: UnitCount,
+    /// In units; a power of two.
+    pub(crate) align: u32,
+    pub(crate) purpose: Purpose,
+    pub(crate) kind: RunKind,
+    /// Rather fresh address space than a run whose pages would have to be cleared, as long as the dirty runs
+    /// that are passed over do not add up to more than the request.
+    pub(crate) prefer_zero: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct PageHeap {
+    zones: [Zone; MAX_ZONES],
+    count: usize,
+}
+
+impl PageHeap {
+    pub(crate) const fn new() -> Self {
+        const EMPTY: Zone = Zone::new(0, UnitIndex(0), UnitIndex(0));
+        Self { zones: [EMPTY; MAX_ZONES], count: 0 }
+    }
+
+    pub(crate) fn zones(&self) -> &[Zone] {
+        &self.zones[..self.count]
+    }
+
+    pub(crate) fn zone_mut(&mut self, index: usize) -> Option<&mut Zone> {
+        self.zones[..self.count].get_mut(index)
+    }
+
+    /// A run, or `None` when no memory is to be had. Its pages keep their `released` bits: the caller clears them.
+    pub(crate) fn allocate<O: Os>(
+        &mut self,
+        cx: &Context<'_, O>,
+        reservation: usize,
+        request: Request,
+    ) -> Option<UnitIndex> {
+        let run = match self.allocate_here(cx, request) {
+            Some(run) => run,
+            None => {
+                let needed = request.units.0.checked_add(request.align)?;
+                self.add_segment(cx, reservation, needed)?;
+                self.allocate_here(cx, request)?
+            }
+        };
+        cx.counters.run_bytes.add(request.units.bytes());
+        Some(run)
+    }
+
+    fn allocate_here<O: Os>(&mut self, cx: &Context<'_, O>, request: Request) -> Option<UnitIndex> {
+        let Request { units: UnitCount(units), align, purpose, kind, prefer_zero } = request;
+        let zones = &mut self.zones[..self.count];
+        zones.iter_mut().filter(|zone| zone.serves(purpose)).find_map(|zone| {
+            let run = zone.find(cx, units, align);
+            if let Some(run) = run
+                && !(prefer_zero && has_dirt(cx, run, units))
+            {
+                return Some(zone.carve(cx, run, units, align, kind));
+            }
+            if let Some(fresh) = zone.extend(cx, units, align, kind, prefer_zero) {
+                return Some(fresh);
+            }
+            run.map(|run| zone.carve(cx, run, units, align, kind))
+        })
+    }
+
+    /// Gives back a run of any kind.
+    pub(crate) fn free<O: Os>(&mut self, cx: &Context<'_, O>, run: UnitIndex) {
+        cx.counters.run_bytes.sub(UnitCount(cx.space.meta(run).len()).bytes());
+        self.put(cx, run, true);
+    }
+
+    /// Puts a run that was [`RunKind::Leaving`] back among the free ones.
+    /// Without `join_next` the unit behind it remains a head, from which the release can go on.
+    pub(crate) fn put<O: Os>(&mut self, cx: &Context<'_, O>, run: UnitIndex, join_next: bool) {
+        if let Some(zone) = self.zone_of(run) {
+            zone.free(cx, run, join_next);
+        }
+    }
+
+    /// Lengthens a run without moving it, if it can be.
+    pub(crate) fn grow_in_place<O: Os>(
+        &mut self,
+        cx: &Context<'_, O>,
+        run: UnitIndex,
+        units: UnitCount,
+    ) -> bool {
+        let more = UnitCount(units.0 - cx.space.meta(run).len());
+        let grown = self.zone_of(run).is_some_and(|zone| zone.grow_in_place(cx, run, units.0));
+        if grown {
+            cx.counters.run_bytes.add(more.bytes());
+        }
+        grown
+    }
+
+    /// Shortens a run and frees its end.
+    pub(crate) fn shrink<O: Os>(&mut self, cx: &Context<'_, O>, run: UnitIndex, units: UnitCount) {
+        let len = cx.space.meta(run).len();
+        debug_assert!(0 < units.0 && units.0 < len);
+        let kind = cx.space.meta(run).kind();
+        let tail = run.plus(units.0);
+        cx.space.meta(run).set_len(units.0);
+        cx.space.meta(tail).set_len(len - units.0);
+        cx.space.meta(tail).set_kind(kind);
+        self.free(cx, tail);
+    }
+
+    /// Whether a run lies where runs for `purpose` may lie.
+    pub(crate) fn purpose_serves(&self, run: UnitIndex, purpose: Purpose) -> bool {
+        self.zones().iter().any(|zone| zone.holds(run) && zone.serves(purpose))
+    }
+
+    fn zone_of(&mut self, run: UnitIndex) -> Option<&mut Zone> {
+        self.zones[..self.count].iter_mut().find(|zone| zone.holds(run))
+    }
+
+    fn add_segment<O: Os>(&mut self, cx: &Context<'_, O>, reservation: usize, needed: u32) -> Option<()> {
+        if self.count + 3 > MAX_ZONES {
+            return None;
+        }
+        let segment = cx.space.reserve(cx.os, reservation, needed)?;
+        let (first, units) = (segment.first(), segment.units());
+        if units < DIVIDED_FROM {
+            self.push(Zone::new(ALL, first, first.plus(units)));
+            return Some(());
+        }
+        // Blocks of huge pages lie apart, so that one advice covers them all and splits no mapping.
+        let huge_units = (HUGE / UNIT) as u32;
+        let spans_end = first.plus(units / 4 / huge_units * huge_units);
+        let huge_end = spans_end.plus(units / 8 * 3 / huge_units * huge_units);
+        self.push(Zone::new(Purpose::Spans as u8, first, spans_end));
+        self.push(Zone::new(Purpose::Huge as u8, spans_end, huge_end));
+        self.push(Zone::new(Purpose::Arena as u8, huge_end, first.plus(units)));
+        cx.advise_huge(spans_end, huge_end);
+        Some(())
+    }
+
+    fn push(&mut self, zone: Zone) {
+        self.zones[self.count] = zone;
+        self.count += 1;
+    }
+}
+
+/// Whether most of the run would have to be cleared: then fresh address space is cheaper.
+fn has_dirt<O: Os>(cx: &Context<'_, O>, run: UnitIndex, units: u32) -> bool {
+    let dirty = resident_pages(cx.space, run, units) as usize * PAGE;
+    let idle = cx.counters.free_resident.get();
+    dirty > UNIT && idle <= 2 * UnitCount(units).bytes() as u64
+}

@@ -1,0 +1,81 @@
+//! All thread caches: made from metadata, taken by threads, put back when these end, never unmapped.
+//!
+//! Invariant: a cache is taken by one thread at most. The list of all caches only grows, so it is walked without a lock.
+
+#![allow(unsafe_code, reason = "turns metadata into thread caches")]
+
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::counters::Counters;
+use crate::lock::Lock;
+use crate::magazine::ThreadCache;
+use crate::os::Os;
+use crate::units::PAGE;
+
+/// Caches mapped at a time.
+const CHUNK: usize = 8;
+
+pub(crate) struct Registry {
+    head: AtomicPtr<ThreadCache>,
+    making: Lock<()>,
+}
+
+impl Registry {
+    pub(crate) const fn new() -> Self {
+        Self { head: AtomicPtr::new(core::ptr::null_mut()), making: Lock::new(()) }
+    }
+
+    /// A cache for the calling thread; `None` without memory.
+    pub(crate) fn take<O: Os>(&self, os: &O, counters: &Counters) -> Option<&ThreadCache> {
+        if let Some(cache) = self.take_idle() {
+            return Some(cache);
+        }
+        let _making = self.making.lock(os);
+        // Another thread may have made some while this one waited.
+        if let Some(cache) = self.take_idle() {
+            return Some(cache);
+        }
+        self.make(os, counters)?;
+        self.take_idle()
+    }
+
+    /// Puts back a cache that is empty.
+    pub(crate) fn put(&self, cache: &ThreadCache) {
+        // Release: the next owner sees the cache as this one left it.
+        cache.taken.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &ThreadCache> {
+        // Acquire here and below: a listed cache is set up.
+        let mut at = self.head.load(Ordering::Acquire);
+        core::iter::from_fn(move || {
+            // SAFETY: the list holds only caches that `make` set up, which are never unmapped.
+            let cache = unsafe { at.as_ref()? };
+            at = cache.next.load(Ordering::Acquire);
+            Some(cache)
+        })
+    }
+
+    fn take_idle(&self) -> Option<&ThreadCache> {
+        self.all().find(|cache| {
+            // Relaxed look; Acquire exchange pairs with `put`.
+            !cache.taken.load(Ordering::Relaxed)
+                && cache.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    /// Maps a chunk and lists its caches. The caller holds the lock.
+    fn make<O: Os>(&self, os: &O, counters: &Counters) -> Option<()> {
+        let bytes = (CHUNK * ThreadCache::BYTES).next_multiple_of(PAGE);
+        let chunk = os.metadata(bytes).ok()?;
+        counters.metadata.add(bytes);
+        for number in (0..CHUNK).rev() {
+            // SAFETY: the chunk is zeroed, page-aligned, has room for so many, and nobody else knows it.
+            let cache = unsafe { ThreadCache::set_up(chunk.add(number * ThreadCache::BYTES)) };
+            cache.next.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
+            // Release: publishes the set-up.
+            self.head.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Release);
+        }
+        Some(())
+    }
+}

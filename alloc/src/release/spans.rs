@@ -1,0 +1,98 @@
+//! Releases inside spans: gives up those that are wholly free, and gives back the free pages of the others.
+//!
+//! A page can leave when every slot that touches it is free. Its slots are taken like any allocation would take them,
+//! so no thread can get them meanwhile; after the page has left they are given back. Holding any slot of a span also
+//! keeps the span what it is, so one look at its epoch after the first slot is taken tells whether it still is the
+//! span that was measured.
+
+#![allow(unsafe_code, reason = "gives pages to the OS")]
+
+use super::job::Job;
+use crate::heap::Heap;
+use crate::os::Os;
+use crate::size_class::{Geometry, MAX_WORDS};
+use crate::span::{SpanRecord, SpanState, masks, slots_of_page};
+use crate::units::{PAGES_PER_UNIT, PageMask, UnitIndex};
+
+/// The slots that a release has taken in one span.
+struct Taken {
+    words: [u64; MAX_WORDS],
+    /// Pages all of whose slots are taken.
+    pages: u128,
+}
+
+impl<O: Os> Heap<O> {
+    pub(super) fn release_in_span(&self, job: &mut Job<'_, O>, span: UnitIndex) {
+        let record = self.space.span(span);
+        let (epoch, class) = (record.epoch(), record.class());
+        let geometry = class.geometry();
+        if record.state() == SpanState::None {
+            return;
+        }
+        if record.is_wholly_free(geometry, 0) && self.give_up_span(class, span, 1) {
+            return;
+        }
+        let mut taken = Taken { words: [0; MAX_WORDS], pages: 0 };
+        let released = self.released_pages(span, geometry);
+        let same = take_free_pages(record, geometry, released, epoch, &mut taken);
+        if same && taken.pages != 0 {
+            let pages = |unit| (taken.pages >> (unit as usize * PAGES_PER_UNIT)) as PageMask;
+            // SAFETY: all slots that touch these pages are taken, so nobody has an object there.
+            unsafe { job.give_back(span, geometry.units, false, pages) };
+        }
+        for (word, mask) in taken.words.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+            self.give_bits(class, span, word, *mask);
+        }
+        job.spans_with_holes += u64::from(record.has_room(geometry));
+    }
+}
+
+/// Takes all slots of every page that is free and resident. False if the span is not the one of `epoch` any more.
+fn take_free_pages(
+    record: &SpanRecord,
+    geometry: &Geometry,
+    released: u128,
+    epoch: u32,
+    taken: &mut Taken,
+) -> bool {
+    for page in 0..geometry.units as usize * PAGES_PER_UNIT {
+        let slots = slots_of_page(geometry, page);
+        if slots.is_empty() || released >> page & 1 == 1 {
+            continue;
+        }
+        let free =
+            masks(slots.clone()).all(|(word, mask)| (record.look(word) | taken.words[word]) & mask == mask);
+        if free && take_page(record, geometry, masks(slots), taken) {
+            if record.epoch() != epoch || record.state() == SpanState::None {
+                return false;
+            }
+            taken.pages |= 1 << page;
+        }
+    }
+    true
+}
+
+/// Takes those slots of a page that are not taken yet; all or none of them.
+fn take_page(
+    record: &SpanRecord,
+    geometry: &Geometry,
+    masks: impl Iterator<Item = (usize, u64)> + Clone,
+    taken: &mut Taken,
+) -> bool {
+    for (at, (word, mask)) in masks.clone().enumerate() {
+        let wanted = mask & !taken.words[word];
+        let got = record.take(word, wanted);
+        if got != wanted {
+            // Give back what this page took: it is not in `taken` yet.
+            record.give(word, got, geometry);
+            for (word, mask) in masks.take(at) {
+                record.give(word, mask & !taken.words[word], geometry);
+            }
+            return false;
+        }
+    }
+    for (word, mask) in masks {
+        taken.words[word] |= mask;
+    }
+    true
+}

@@ -1,0 +1,204 @@
+//! What a release did: [`ReleaseReport`], what was asked of it: [`ReleaseOptions`], and why bytes stayed: [`Blocked`].
+//!
+//! Plain data without heap memory, so that a report can be made and printed where allocation is not allowed.
+
+use core::fmt;
+use core::time::Duration;
+
+/// Bounds for one release. The default has none: everything that can leave, leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReleaseOptions {
+    /// Stop once this many bytes went back. A release may pass it by less than one batch of pages.
+    pub max_bytes: Option<u64>,
+    /// Stop once this much time went by. A release may pass it by the length of one madvise call.
+    pub deadline: Option<Duration>,
+}
+
+impl ReleaseOptions {
+    /// No bounds.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { max_bytes: None, deadline: None }
+    }
+
+    /// Bounds the bytes that go back.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Bounds the time that the release takes.
+    #[must_use]
+    pub const fn deadline(mut self, time: Duration) -> Self {
+        self.deadline = Some(time);
+        self
+    }
+}
+
+/// Why bytes that no live object holds could not go back to the OS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlockReason {
+    /// Free bytes in pages that also hold live or cached objects.
+    LiveObjects,
+    /// Free slots in the caches of other threads.
+    ThreadCache,
+    /// The pages are locked in memory (`mlock`, `mlockall`).
+    Locked,
+    /// Another thread took them while the release looked.
+    Busy,
+    /// The kernel refused with this errno.
+    Refused(i32),
+}
+
+/// Bytes that stayed for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Blocked {
+    /// Why.
+    pub reason: BlockReason,
+    /// How many bytes.
+    pub bytes: u64,
+    /// In how many spans, or for [`BlockReason::ThreadCache`] in how many caches.
+    pub spans: u64,
+}
+
+const REASONS: usize = 8;
+
+/// The reasons why bytes stayed, as a slice of [`Blocked`] that needs no heap memory.
+#[derive(Clone, Copy)]
+pub struct BlockedList {
+    rows: [Blocked; REASONS],
+    len: usize,
+}
+
+impl BlockedList {
+    /// An empty list.
+    #[must_use]
+    pub const fn new() -> Self {
+        let none = Blocked { reason: BlockReason::Busy, bytes: 0, spans: 0 };
+        Self { rows: [none; REASONS], len: 0 }
+    }
+
+    /// Adds to the row of `reason`. Rows of 0 bytes are not kept. An errno that finds no row left is counted in the
+    /// last one.
+    pub fn add(&mut self, reason: BlockReason, bytes: u64, spans: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let found = self.rows[..self.len].iter().position(|row| row.reason == reason);
+        let at = match found {
+            Some(at) => at,
+            None if self.len < REASONS => {
+                self.rows[self.len] = Blocked { reason, bytes: 0, spans: 0 };
+                self.len += 1;
+                self.len - 1
+            }
+            None => REASONS - 1,
+        };
+        self.rows[at].bytes += bytes;
+        self.rows[at].spans += spans;
+    }
+
+    /// Bytes that stayed for `reason`.
+    #[must_use]
+    pub fn bytes(&self, reason: BlockReason) -> u64 {
+        self.iter().filter(|row| row.reason == reason).map(|row| row.bytes).sum()
+    }
+}
+
+impl Default for BlockedList {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::ops::Deref for BlockedList {
+    type Target = [Blocked];
+
+    fn deref(&self) -> &[Blocked] {
+        &self.rows[..self.len]
+    }
+}
+
+impl fmt::Debug for BlockedList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// What one release gave back, what it could not, and why. All sizes are in bytes.
+///
+/// `Display` is one line.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ReleaseReport {
+    /// Bytes that this call gave back to the OS.
+    pub released_bytes: u64,
+    /// Idle bytes that were not resident before the call: released earlier, or never touched.
+    pub already_released_bytes: u64,
+    /// Bytes in live objects.
+    pub in_use_bytes: u64,
+    /// Bytes that no object holds and that stayed nevertheless, by reason.
+    pub blocked: BlockedList,
+    /// Resident set size of the process when the call began.
+    pub rss_before: u64,
+    /// Resident set size of the process when it ended.
+    pub rss_after: u64,
+    /// System calls that gave memory back.
+    pub syscalls: u64,
+    /// Time from begin to end, waiting for another release included.
+    pub elapsed: Duration,
+    /// Whether a bound of [`ReleaseOptions`] ended it before it had seen the whole heap.
+    pub stopped_early: bool,
+}
+
+impl ReleaseReport {
+    /// All bytes that stayed though no object holds them.
+    #[must_use]
+    pub fn blocked_bytes(&self) -> u64 {
+        self.blocked.iter().map(|row| row.bytes).sum()
+    }
+}
+
+/// Bytes as MiB with one decimal, as in every line that ebbtide prints.
+struct Mib(u64);
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (u128::from(self.0) * 10 + (1 << 19)) >> 20;
+        write!(f, "{}.{}", tenths / 10, tenths % 10)
+    }
+}
+
+impl fmt::Display for ReleaseReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let live = self.blocked.bytes(BlockReason::LiveObjects);
+        let cached = self.blocked.bytes(BlockReason::ThreadCache);
+        let other = self.blocked_bytes() - live - cached;
+        write!(
+            f,
+            "{} MiB released, {} MiB blocked (live {}, cached {}",
+            Mib(self.released_bytes),
+            Mib(self.blocked_bytes()),
+            Mib(live),
+            Mib(cached)
+        )?;
+        if other > 0 {
+            write!(f, ", other {}", Mib(other))?;
+        }
+        let micros = self.elapsed.as_micros();
+        write!(
+            f,
+            "), {} MiB in use, rss {}->{} MiB, {}.{} ms, {} calls",
+            Mib(self.in_use_bytes),
+            Mib(self.rss_before),
+            Mib(self.rss_after),
+            micros / 1000,
+            micros % 1000 / 100,
+            self.syscalls
+        )
+    }
+}

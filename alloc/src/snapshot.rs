@@ -1,0 +1,130 @@
+//! Snapshots: walks all runs and adds up where the bytes are.
+//!
+//! Nothing is locked but the list of zones, for a moment. A run that changes during the walk may be counted as it was
+//! or as it is. Each span's bitmap is read once and all is derived from that copy, so the identities of [`MemStats`]
+//! hold whatever happens.
+
+use core::sync::atomic::Ordering;
+
+use crate::heap::Heap;
+use crate::os::Os;
+use crate::size_class::MAX_WORDS;
+use crate::span::{SpanState, masks, slots_of_page};
+use crate::stats::MemStats;
+use crate::unit_table::RunKind;
+use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitIndex};
+use crate::zone::next_head;
+
+/// Bytes by state, as the walk adds them up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Pages that something live or cached touches.
+    pub(crate) inuse: u64,
+    /// Objects, live or cached.
+    pub(crate) objects: u64,
+    /// Idle and perhaps resident.
+    pub(crate) free: u64,
+}
+
+impl<O: Os> Heap<O> {
+    pub(crate) fn snapshot(&self) -> MemStats {
+        let mut tally = Tally::default();
+        let zones = self.page_heap().zones().len();
+        for zone in 0..zones {
+            let range = self.page_heap().zones()[zone].used();
+            let mut at = UnitIndex(range.start);
+            while at.0 < range.end {
+                self.tally_run(at, &mut tally);
+                at = next_head(&self.space, at);
+            }
+        }
+        let cached: u64 = self.registry.all().map(|cache| cache.held_bytes()).sum();
+        let mut stats = MemStats { rss: self.os.rss(), ..self.totals() };
+        // What other threads do during the walk must not break an identity.
+        let cached = cached.min(tally.objects);
+        stats.heap_inuse = tally.inuse;
+        stats.heap_alloc = tally.objects - cached;
+        stats.heap_cached = cached;
+        stats.heap_unused = tally.inuse - tally.objects;
+        stats.heap_free = tally.free;
+        stats.heap_sys = self.counters.committed.get().max(tally.inuse + tally.free);
+        stats.heap_idle = stats.heap_sys - tally.inuse;
+        stats.heap_released = stats.heap_idle - tally.free;
+        stats
+    }
+
+    /// The counters that need no walk.
+    fn totals(&self) -> MemStats {
+        let counters = &self.counters;
+        let mut mallocs = counters.large_mallocs.get() + counters.small_mallocs.get();
+        let mut frees = counters.large_frees.get() + counters.small_frees.get();
+        for cache in self.registry.all() {
+            // Relaxed: statistics.
+            mallocs += cache.mallocs.load(Ordering::Relaxed);
+            frees += cache.frees.load(Ordering::Relaxed);
+        }
+        MemStats {
+            metadata_sys: counters.metadata.get(),
+            released_total: counters.released_total.get(),
+            reacquired_total: counters.reacquired_total.get(),
+            mallocs_total: mallocs,
+            frees_total: frees,
+            releases_total: counters.releases_total.get(),
+            ..MemStats::default()
+        }
+    }
+
+    fn tally_run(&self, run: UnitIndex, tally: &mut Tally) {
+        let meta = self.space.meta(run);
+        match meta.kind() {
+            RunKind::Body => {}
+            RunKind::Free | RunKind::Leaving => {
+                for unit in 0..meta.len() {
+                    tally.free += page_bytes(!self.space.meta(run.plus(unit)).released());
+                }
+            }
+            RunKind::Large | RunKind::Region => {
+                for unit in 0..meta.len() {
+                    let idle = self.idle_mask(run, unit);
+                    let released = self.space.meta(run.plus(unit)).released();
+                    tally.inuse += page_bytes(!idle);
+                    tally.objects += page_bytes(!idle);
+                    tally.free += page_bytes(idle & !released);
+                }
+            }
+            RunKind::Small => self.tally_span(run, tally),
+        }
+    }
+
+    fn tally_span(&self, span: UnitIndex, tally: &mut Tally) {
+        let record = self.space.span(span);
+        if record.state() == SpanState::None {
+            // It is being set up or given up: count it as free memory that may be resident.
+            tally.free += (self.space.meta(span).len() as usize * UNIT) as u64;
+            return;
+        }
+        let geometry = record.class().geometry();
+        let mut words = [0u64; MAX_WORDS];
+        let mut used = 0;
+        for (word, copy) in words.iter_mut().enumerate().take(geometry.words()) {
+            *copy = record.look(word);
+            used += (geometry.full_word(word) & !*copy).count_ones();
+        }
+        tally.objects += u64::from(used) * u64::from(geometry.size);
+        let released = self.released_pages(span, geometry);
+        for page in 0..geometry.units as usize * PAGES_PER_UNIT {
+            let slots = slots_of_page(geometry, page);
+            let resident = released >> page & 1 == 0;
+            let all_free = masks(slots.clone()).all(|(word, mask)| words[word] & mask == mask);
+            if !all_free || (slots.is_empty() && resident) {
+                tally.inuse += PAGE as u64;
+            } else if resident {
+                tally.free += PAGE as u64;
+            }
+        }
+    }
+}
+
+fn page_bytes(pages: PageMask) -> u64 {
+    u64::from(pages.count_ones()) * PAGE as u64
+}

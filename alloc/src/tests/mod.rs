@@ -1,0 +1,62 @@
+//! Tests of the whole heap over the fake OS.
+
+#![allow(unsafe_code, reason = "the tests write into what the heap hands out")]
+
+mod failure;
+mod ops;
+mod release;
+mod threads;
+
+use core::alloc::Layout;
+
+use crate::central::empty_cache;
+use crate::heap::Heap;
+use crate::magazine::ThreadCache;
+use crate::os::fake::Fake;
+use crate::size_class::SizeClass;
+use crate::stats::MemStats;
+
+/// Address space of a test heap: one zone of somewhat fewer bytes.
+const SPACE: usize = 64 << 20;
+
+fn heap() -> Heap<Fake> {
+    Heap::new(Fake::new(2 * SPACE), SPACE)
+}
+
+/// The global allocator's steps, on any heap and cache.
+fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool) -> *mut u8 {
+    let Some(class) = SizeClass::of(layout.size(), layout.align()) else {
+        return heap.allocate_large(layout.size(), layout.align(), zeroed);
+    };
+    let magazine = cache.magazine(class);
+    let slot = magazine.pop().or_else(|| heap.refill(cache, class).then(|| magazine.pop()).flatten());
+    let slot = slot.unwrap_or(core::ptr::null_mut());
+    if zeroed && !slot.is_null() {
+        // SAFETY: the slot has room for the layout.
+        unsafe { slot.write_bytes(0, layout.size()) };
+    }
+    slot
+}
+
+fn free(heap: &Heap<Fake>, cache: &ThreadCache, block: *mut u8, layout: Layout) {
+    match SizeClass::of(layout.size(), layout.align()) {
+        Some(class) if cache.magazine(class).push(block) => {}
+        Some(class) => heap.make_room(cache, class, block),
+        None => heap.free_large(block),
+    }
+}
+
+fn take_cache(heap: &Heap<Fake>) -> Option<&ThreadCache> {
+    heap.registry.take(&heap.os, &heap.counters)
+}
+
+fn put_cache(heap: &Heap<Fake>, cache: &ThreadCache) {
+    empty_cache(heap, cache);
+    heap.registry.put(cache);
+}
+
+fn check_identities(stats: &MemStats) {
+    assert_eq!(stats.heap_sys, stats.heap_inuse + stats.heap_idle, "{stats:?}");
+    assert_eq!(stats.heap_idle, stats.heap_free + stats.heap_released, "{stats:?}");
+    assert_eq!(stats.heap_inuse, stats.heap_alloc + stats.heap_cached + stats.heap_unused, "{stats:?}");
+}

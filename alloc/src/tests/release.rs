@@ -1,0 +1,122 @@
+//! What a release reaches, and what it reports.
+
+use core::alloc::Layout;
+
+use super::{allocate, check_identities, free, heap, take_cache};
+use crate::central::empty_cache;
+use crate::os::fake::Call;
+use crate::report::{BlockReason, ReleaseOptions};
+use crate::units::{PAGE, UNIT};
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).unwrap()
+}
+
+#[test]
+fn holes_between_live_objects_leave_page_by_page() {
+    let heap = heap();
+    let cache = take_cache(&heap).unwrap();
+    let size = 512;
+    let blocks: Vec<_> = (0..UNIT / size).map(|_| allocate(&heap, cache, layout(size), false)).collect();
+    // One object of each 32 stays: one page of each four.
+    for (_, block) in blocks.iter().enumerate().filter(|(at, _)| at % 32 != 0) {
+        free(&heap, cache, *block, layout(size));
+    }
+    empty_cache(&heap, cache);
+    let report = heap.release(ReleaseOptions::new());
+    assert_eq!(report.released_bytes, (UNIT - 4 * PAGE) as u64);
+    assert_eq!(report.in_use_bytes, 4 * size as u64);
+    assert_eq!(report.blocked.bytes(BlockReason::LiveObjects), (4 * (PAGE - size)) as u64);
+    assert_eq!(report.syscalls, 4);
+    let stats = heap.snapshot();
+    check_identities(&stats);
+    assert_eq!((stats.heap_inuse, stats.heap_free), (4 * PAGE as u64, 0));
+    heap.verify(cache).unwrap();
+    // Room on resident pages is used before released pages come back.
+    let again: Vec<_> = (0..4 * 7).map(|_| allocate(&heap, cache, layout(size), false)).collect();
+    empty_cache(&heap, cache);
+    assert_eq!(heap.snapshot().heap_inuse, 4 * PAGE as u64);
+    again.iter().for_each(|block| free(&heap, cache, *block, layout(size)));
+}
+
+#[test]
+fn tails_of_large_blocks_leave_and_come_back_zero() {
+    let heap = heap();
+    let cache = take_cache(&heap).unwrap();
+    let block = heap.allocate_large(2 * UNIT, 8, false);
+    // SAFETY: the block has two units.
+    unsafe { block.write_bytes(0xee, 2 * UNIT) };
+    assert!(heap.resize_large(block, UNIT + PAGE, 8), "shrinks in place");
+    let stats = heap.snapshot();
+    assert_eq!((stats.heap_alloc, stats.heap_free), ((UNIT + PAGE) as u64, (UNIT - PAGE) as u64));
+    let report = heap.release(ReleaseOptions::new());
+    assert_eq!(report.released_bytes, (UNIT - PAGE) as u64);
+    assert!(heap.resize_large(block, 2 * UNIT, 8), "grows in place");
+    // SAFETY: the block has two units again.
+    unsafe {
+        assert_eq!(block.add(UNIT + PAGE - 1).read(), 0xee);
+        assert_eq!(block.add(UNIT + PAGE).read(), 0);
+    }
+    heap.free_large(block);
+    heap.verify(cache).unwrap();
+}
+
+#[test]
+fn locked_and_refused_pages_are_reported_and_nothing_is_lost() {
+    let heap = heap();
+    let cache = take_cache(&heap).unwrap();
+    let block = heap.allocate_large(4 * UNIT, 8, false);
+    // SAFETY: the block has four units.
+    unsafe { block.write_bytes(1, 4 * UNIT) };
+    heap.free_large(block);
+    heap.os.lock_pages(block as usize + UNIT, 2 * PAGE);
+    let report = heap.release(ReleaseOptions::new());
+    assert_eq!(report.blocked.bytes(BlockReason::Locked), 2 * PAGE as u64);
+    assert_eq!(report.released_bytes, (4 * UNIT - 2 * PAGE) as u64);
+    assert_eq!(heap.snapshot().heap_free, 2 * PAGE as u64);
+    heap.os.lock_pages(0, 0);
+    heap.os.refuse(Call::Release, libc::EAGAIN, 0, true);
+    let report = heap.release(ReleaseOptions::new());
+    assert_eq!(report.blocked.bytes(BlockReason::Refused(libc::EAGAIN)), 2 * PAGE as u64);
+    heap.os.relent();
+    assert_eq!(heap.release(ReleaseOptions::new()).released_bytes, 2 * PAGE as u64);
+    // What could not leave was not taken for zero.
+    let zeroed = heap.allocate_large(4 * UNIT, 8, true);
+    // SAFETY: the block has four units.
+    assert!((0..4 * UNIT).all(|at| unsafe { zeroed.add(at).read() } == 0));
+    heap.free_large(zeroed);
+    heap.verify(cache).unwrap();
+}
+
+#[test]
+fn bounds_stop_a_release_and_the_next_goes_on() {
+    let heap = heap();
+    let cache = take_cache(&heap).unwrap();
+    let block = heap.allocate_large(30 * UNIT, 8, false);
+    heap.free_large(block);
+    let some = heap.release(ReleaseOptions::new().max_bytes(10 * UNIT as u64));
+    assert!(some.stopped_early);
+    assert_eq!(some.released_bytes, 10 * UNIT as u64);
+    assert_eq!(some.blocked_bytes(), 0, "what was not looked at is not blocked");
+    heap.verify(cache).unwrap();
+    let none = heap.release(ReleaseOptions::new().deadline(core::time::Duration::ZERO));
+    assert_eq!((none.released_bytes, none.stopped_early), (0, true));
+    let rest = heap.release(ReleaseOptions::new());
+    assert_eq!((rest.released_bytes, rest.stopped_early), (20 * UNIT as u64, false));
+    assert_eq!(heap.os.calls(Call::Release).len(), 2, "one call for a whole run");
+}
+
+#[test]
+fn slots_in_other_caches_are_reported() {
+    let heap = heap();
+    let (mine, other) = (take_cache(&heap).unwrap(), take_cache(&heap).unwrap());
+    let block = allocate(&heap, other, layout(1024), false);
+    free(&heap, other, block, layout(1024));
+    let report = heap.release(ReleaseOptions::new());
+    let held = other.held_bytes();
+    assert!(held > 0);
+    assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
+    empty_cache(&heap, other);
+    assert_eq!(heap.release(ReleaseOptions::new()).blocked_bytes(), 0);
+    heap.verify(mine).unwrap();
+}

@@ -1,0 +1,140 @@
+//! What is known of each unit: [`UnitMeta`], one dense row per unit, outside the units themselves.
+//!
+//! Invariants, under the page heap's lock:
+//! - the first unit of a run has the kind of the run and its `len`; all others are `Body`;
+//! - the last unit of a free run repeats `len`, so that a neighbour behind finds its head;
+//! - a bit of `released` is set only while the page is not resident and reads as zero.
+
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+
+use static_assertions::const_assert_eq;
+
+use crate::units::PageMask;
+
+/// What a run of units is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RunKind {
+    /// Not the head of a run.
+    Body = 0,
+    /// Free, in the tree of its zone.
+    Free,
+    /// Free, but taken out of the tree while its pages are given back.
+    Leaving,
+    /// Slots of one size class.
+    Small,
+    /// One large block.
+    Large,
+    /// An arena.
+    Region,
+}
+
+impl RunKind {
+    const fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Free,
+            2 => Self::Leaving,
+            3 => Self::Small,
+            4 => Self::Large,
+            5 => Self::Region,
+            _ => Self::Body,
+        }
+    }
+}
+
+/// The row of one unit. All zero for a unit that was never used.
+///
+/// The fields are atomic since snapshots read them without the lock that guards their changes. Relaxed is enough
+/// wherever no order is named: the lock orders the writers, and a snapshot may be stale.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct UnitMeta {
+    kind: AtomicU8,
+    /// A release works on pages of this run without the lock: whoever frees it must leave that to the release.
+    pub(crate) pinned: AtomicU8,
+    /// Pages that are not resident and read as zero.
+    released: AtomicU16,
+    /// Pages of a region that were retired.
+    retired: AtomicU16,
+    unused: AtomicU16,
+    /// Units of the run.
+    len: AtomicU32,
+    /// For a large block or region: the pages that its owner asked for; those behind are idle. For a free run: the
+    /// pages that may be resident.
+    pages: AtomicU32,
+    /// Links of the tree of free runs.
+    pub(crate) left: AtomicU32,
+    pub(crate) right: AtomicU32,
+    reserve: [AtomicU32; 2],
+}
+
+const_assert_eq!(size_of::<UnitMeta>(), 32);
+
+impl UnitMeta {
+    pub(crate) fn kind(&self) -> RunKind {
+        // Acquire: what was set up before the kind is seen with it.
+        RunKind::from_byte(self.kind.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_kind(&self, kind: RunKind) {
+        // Release: pairs with the load above.
+        self.kind.store(kind as u8, Ordering::Release);
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_len(&self, len: u32) {
+        self.len.store(len, Ordering::Relaxed);
+    }
+
+    /// The pages of a large block or region that its owner asked for.
+    pub(crate) fn owned_pages(&self) -> usize {
+        self.pages.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn set_owned_pages(&self, pages: usize) {
+        debug_assert!(u32::try_from(pages).is_ok());
+        self.pages.store(pages as u32, Ordering::Relaxed);
+    }
+
+    /// The pages of a free run that may be resident.
+    pub(crate) fn resident_pages(&self) -> u32 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_resident_pages(&self, pages: u32) {
+        self.pages.store(pages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn released(&self) -> PageMask {
+        // Acquire: a set bit means that the release of the page has happened.
+        self.released.load(Ordering::Acquire)
+    }
+
+    /// Marks pages as given back.
+    pub(crate) fn add_released(&self, pages: PageMask) {
+        // Release: pairs with the load above.
+        self.released.fetch_or(pages, Ordering::Release);
+    }
+
+    /// Marks pages as in use; returns those of them that were released.
+    pub(crate) fn reacquire(&self, pages: PageMask) -> PageMask {
+        // Acquire: the release of the page happens before its new use.
+        self.released.fetch_and(!pages, Ordering::Acquire) & pages
+    }
+
+    pub(crate) fn retired(&self) -> PageMask {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_retired(&self, pages: PageMask) {
+        // Release: who sees the bit knows that the owner's last access is over.
+        self.retired.fetch_or(pages, Ordering::Release);
+    }
+
+    pub(crate) fn clear_retired(&self) {
+        self.retired.store(0, Ordering::Relaxed);
+    }
+}

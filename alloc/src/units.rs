@@ -1,0 +1,85 @@
+//! The measures of the heap as types: OS pages, units, and indices of units.
+//!
+//! An OS page is what madvise works on; a unit is what the page heap hands out. Neither is ever mixed with a bare
+//! count of bytes.
+
+use static_assertions::const_assert;
+
+/// Bytes of an OS page.
+pub(crate) const PAGE: usize = 4096;
+/// Bytes of a unit.
+pub(crate) const UNIT: usize = 64 * 1024;
+/// `log2(UNIT)`.
+pub(crate) const UNIT_SHIFT: u32 = UNIT.trailing_zeros();
+/// Pages of a unit: as many as the bits of a [`PageMask`].
+pub(crate) const PAGES_PER_UNIT: usize = UNIT / PAGE;
+/// Bytes of a huge page.
+pub(crate) const HUGE: usize = 2 * 1024 * 1024;
+
+/// One bit for each page of one unit, the lowest page in the lowest bit.
+pub(crate) type PageMask = u16;
+
+const_assert!(PAGES_PER_UNIT == PageMask::BITS as usize);
+const_assert!(HUGE.is_multiple_of(UNIT));
+
+/// A number of units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UnitCount(pub(crate) u32);
+
+impl UnitCount {
+    /// The units that `bytes` need; `None` beyond what an index can name.
+    pub(crate) fn covering(bytes: usize) -> Option<Self> {
+        u32::try_from(bytes.div_ceil(UNIT)).ok().map(Self)
+    }
+
+    pub(crate) const fn bytes(self) -> usize {
+        self.0 as usize * UNIT
+    }
+}
+
+/// The number of a unit, counted over all segments. Segments leave a gap of one, so runs never join across them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UnitIndex(pub(crate) u32);
+
+impl UnitIndex {
+    /// No unit: the end of a list.
+    pub(crate) const NIL: Self = Self(u32::MAX);
+
+    pub(crate) fn is_nil(self) -> bool {
+        self == Self::NIL
+    }
+
+    pub(crate) const fn plus(self, units: u32) -> Self {
+        Self(self.0 + units)
+    }
+}
+
+/// The mask of pages `from..to` of a unit.
+pub(crate) const fn page_mask(from: usize, to: usize) -> PageMask {
+    debug_assert!(from <= to && to <= PAGES_PER_UNIT);
+    let below_to = (1u32 << to) - 1;
+    let below_from = (1u32 << from) - 1;
+    (below_to & !below_from) as PageMask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_masks_cover_exactly_their_pages() {
+        assert_eq!(page_mask(0, 0), 0);
+        assert_eq!(page_mask(0, 16), 0xffff);
+        assert_eq!(page_mask(3, 5), 0b11000);
+        assert_eq!(page_mask(15, 16), 0x8000);
+    }
+
+    #[test]
+    fn units_cover_bytes_and_refuse_what_no_index_names() {
+        assert_eq!(UnitCount::covering(0), Some(UnitCount(0)));
+        assert_eq!(UnitCount::covering(1), Some(UnitCount(1)));
+        assert_eq!(UnitCount::covering(UNIT), Some(UnitCount(1)));
+        assert_eq!(UnitCount::covering(UNIT + 1), Some(UnitCount(2)));
+        assert_eq!(UnitCount::covering(usize::MAX), None);
+    }
+}

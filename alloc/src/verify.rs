@@ -1,0 +1,188 @@
+//! A walk that checks the invariants of the whole heap. For tests, and for programs that suspect corruption.
+//!
+//! It needs a heap at rest: what other threads change meanwhile may look like a fault.
+
+use core::fmt;
+
+use crate::heap::{HEAP, Heap};
+use crate::magazine::ThreadCache;
+use crate::os::Os;
+use crate::size_class::SizeClass;
+use crate::span::{SpanState, masks, slots_of_page};
+use crate::unit_table::RunKind;
+use crate::units::{PAGE, PAGES_PER_UNIT, UNIT, UnitIndex};
+use crate::zone::{Zone, resident_pages};
+
+/// What is wrong with the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Runs do not tile their zone.
+    BrokenRun,
+    /// Two neighbouring free runs were not joined.
+    UnjoinedRuns,
+    /// A free run is missing from the tree of its zone, or miscounts its resident pages.
+    FreeRun,
+    /// A run that is used is still being released.
+    Pinned,
+    /// A span's state and the list of its class do not agree.
+    SpanList,
+    /// A bitmap has bits for slots that do not exist.
+    Bitmap,
+    /// A released page holds a slot that is not free.
+    ReleasedInUse,
+    /// A cached slot is not one of its class, is also free in its span, or is cached twice.
+    CachedSlot,
+    /// The running totals do not agree with the walk.
+    Counters,
+}
+
+/// Where a walk found the heap broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeapError {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The number of the 64 KiB unit where it showed.
+    pub unit: u32,
+}
+
+impl fmt::Display for HeapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the heap is broken at unit {}: {:?}", self.unit, self.fault)
+    }
+}
+
+impl core::error::Error for HeapError {}
+
+/// Checks the invariants of the whole heap, and of the caller's cache. The heap should be at rest.
+///
+/// # Errors
+/// The first fault that the walk meets.
+///
+/// O(heap / 64 KiB); allocates nothing.
+///
+/// ```
+/// assert_eq!(ebbtide_alloc::verify(), Ok(()));
+/// ```
+pub fn verify() -> Result<(), HeapError> {
+    HEAP.verify(crate::thread::cache())
+}
+
+const fn fault(fault: Fault, unit: UnitIndex) -> HeapError {
+    HeapError { fault, unit: unit.0 }
+}
+
+/// Totals of one walk, to compare with the counters.
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    free_resident: u64,
+}
+
+impl<O: Os> Heap<O> {
+    pub(crate) fn verify(&self, cache: &ThreadCache) -> Result<(), HeapError> {
+        let mut totals = Totals::default();
+        {
+            let page_heap = self.page_heap();
+            for zone in page_heap.zones() {
+                self.verify_zone(zone, &mut totals)?;
+            }
+        }
+        let zones = self.page_heap().zones().len();
+        for zone in 0..zones {
+            let range = self.page_heap().zones()[zone].used();
+            let mut at = UnitIndex(range.start);
+            while at.0 < range.end {
+                if self.space.meta(at).kind() == RunKind::Small {
+                    self.verify_span(at)?;
+                }
+                at = at.plus(self.space.meta(at).len());
+            }
+        }
+        if cache.is_real() {
+            SizeClass::all().try_for_each(|class| self.verify_magazine(cache, class))?;
+        }
+        let counters = &self.counters;
+        let agree =
+            counters.run_bytes.get() == totals.runs && counters.free_resident.get() == totals.free_resident;
+        if agree { Ok(()) } else { Err(fault(Fault::Counters, UnitIndex::NIL)) }
+    }
+
+    fn verify_zone(&self, zone: &Zone, totals: &mut Totals) -> Result<(), HeapError> {
+        let range = zone.used();
+        let mut at = UnitIndex(range.start);
+        let mut after_free = false;
+        while at.0 < range.end {
+            let meta = self.space.meta(at);
+            let (kind, len) = (meta.kind(), meta.len());
+            let bodies = (1..len).all(|unit| self.space.meta(at.plus(unit)).kind() == RunKind::Body);
+            let fits = len > 0 && len <= range.end - at.0;
+            if !fits || !bodies || matches!(kind, RunKind::Body | RunKind::Leaving) {
+                return Err(fault(Fault::BrokenRun, at));
+            }
+            if kind == RunKind::Free {
+                let resident = resident_pages(&self.space, at, len);
+                let tail = self.space.meta(at.plus(len - 1)).len();
+                if after_free {
+                    return Err(fault(Fault::UnjoinedRuns, at));
+                }
+                if resident != meta.resident_pages() || tail != len || !zone.in_tree(&self.space, at) {
+                    return Err(fault(Fault::FreeRun, at));
+                }
+                totals.free_resident += u64::from(resident) * PAGE as u64;
+            } else {
+                totals.runs += (len as usize * UNIT) as u64;
+                if meta.pinned.load(core::sync::atomic::Ordering::Relaxed) != 0 {
+                    return Err(fault(Fault::Pinned, at));
+                }
+            }
+            after_free = kind == RunKind::Free;
+            at = at.plus(len);
+        }
+        Ok(())
+    }
+
+    fn verify_span(&self, span: UnitIndex) -> Result<(), HeapError> {
+        let record = self.space.span(span);
+        let class = record.class();
+        let geometry = class.geometry();
+        let listed = self.central(class).is_listed(&self.space, span);
+        let full_with_room = record.state() == SpanState::Full && record.has_room(geometry);
+        let wrong_list = listed != (record.state() == SpanState::Listed);
+        if wrong_list || full_with_room || record.state() == SpanState::None {
+            return Err(fault(Fault::SpanList, span));
+        }
+        let words = 0..geometry.words();
+        if words.clone().any(|word| record.look(word) & !geometry.full_word(word) != 0) {
+            return Err(fault(Fault::Bitmap, span));
+        }
+        let released = self.released_pages(span, geometry);
+        for page in (0..geometry.units as usize * PAGES_PER_UNIT).filter(|page| released >> page & 1 == 1) {
+            let slots = slots_of_page(geometry, page);
+            if !masks(slots).all(|(word, mask)| record.look(word) & mask == mask) {
+                return Err(fault(Fault::ReleasedInUse, span));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_magazine(&self, cache: &ThreadCache, class: SizeClass) -> Result<(), HeapError> {
+        let geometry = class.geometry();
+        let mask = geometry.units as usize * UNIT - 1;
+        let held = cache.magazine(class).held();
+        for (at, slot) in held.iter().enumerate() {
+            let addr = *slot as usize;
+            let span = self.space.unit_of(addr & !mask).ok_or(fault(Fault::CachedSlot, UnitIndex::NIL))?;
+            let number = geometry.slot_at(addr & mask);
+            let record = self.space.span(span);
+            let whole = number * class.size() == addr & mask && number < geometry.slots as usize;
+            let small = self.space.meta(span).kind() == RunKind::Small && record.class() == class;
+            let free = record.look(number / 64) >> (number % 64) & 1 == 1;
+            if !whole || !small || free || held[..at].contains(slot) {
+                return Err(fault(Fault::CachedSlot, span));
+            }
+        }
+        Ok(())
+    }
+}
