@@ -61,8 +61,9 @@ use heap::HEAP;
 /// Gives idle memory back to the OS, within the bounds of `options`, and says what happened.
 ///
 /// Reaches free runs, the free pages inside spans that are partly live, tails of large blocks and retired pages of
-/// regions. Slots in the caller's own cache are taken back first; those in caches of other threads stay and are
-/// reported. Other threads go on meanwhile; none of them waits. A second release waits for the first.
+/// regions. Free slots in thread caches are taken back first: all of the caller's own, and of other threads', asleep or
+/// busy, all but one of each size class, which is reported. Other threads go on meanwhile; one that needs its cache
+/// refilled just then waits for microseconds. A second release waits for the first.
 ///
 /// Allocates nothing. O(heap / 64 KiB) plus the kernel's time for the pages that leave.
 pub fn release(options: ReleaseOptions) -> ReleaseReport {

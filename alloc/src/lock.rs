@@ -1,7 +1,7 @@
 //! A lock of the allocator's own: it never allocates, never panics and never poisons.
 //!
-//! A futex in three states, after Ulrich Drepper's "Futexes Are Tricky". Locks are taken in the order registry,
-//! class, page heap; no lock is held across a call of the OS that gives memory back.
+//! A futex in three states, after Ulrich Drepper's "Futexes Are Tricky". Locks are taken in the order releasing,
+//! registry, cache, class, page heap; none of the last four is held across a call of the OS that gives memory back.
 
 #![allow(unsafe_code, reason = "a lock hands out what it guards")]
 
@@ -27,6 +27,12 @@ pub(crate) struct Lock<T> {
 // threads, which `T: Send` allows.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
+impl<T> core::fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Lock")
+    }
+}
+
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
@@ -39,6 +45,13 @@ impl<T> Lock<T> {
             self.lock_slow(os);
         }
         Guard { lock: self, os }
+    }
+
+    /// Takes the lock if it is free.
+    pub(crate) fn try_lock<'a, O: Os>(&'a self, os: &'a O) -> Option<Guard<'a, T, O>> {
+        // Acquire as above.
+        let taken = self.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then(|| Guard { lock: self, os })
     }
 
     #[cold]

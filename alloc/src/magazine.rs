@@ -1,8 +1,21 @@
 //! A thread's caches: one magazine of free slots for each class.
 //!
-//! Invariants: only the owning thread changes a magazine, others read `len` alone. `slots[..len]` are slots of the
-//! class that this thread owns: their bits are clear in the bitmaps. The pop and the push are the allocator's fast
-//! path: they touch the header and one entry of the stack, no object, no descriptor, nothing atomic but plain moves.
+//! `slots[robbed..len]` are slots of the class that this thread owns: their bits are clear in the bitmaps. The pop and
+//! the push are the allocator's fast path: they touch the header and one entry of the stack, no object, no
+//! descriptor, nothing atomic but plain moves.
+//!
+//! # Who may touch what
+//! The owner pops and pushes without a lock, as long as its thread local points to the cache. Everything else, by
+//! the owner or by a release, holds the cache's lock. A release takes slots from the caches of threads that go on:
+//! 1. it takes the lock, so the owner is in none of its slow paths;
+//! 2. it points the owner's thread local elsewhere, so that no new pop or push begins on the cache;
+//! 3. it has every running thread pass a memory barrier. Now at most *one* pop or push is under way on the cache, that
+//!    which had read the thread local before: one of a thread that was interrupted in the midst of it, perhaps;
+//! 4. that one reads or writes the top of one stack, so from each stack all entries below the top are the release's
+//!    to take. It notes how many (`robbed`) and leaves `len` alone, which the pending pop or push may yet write.
+//!
+//! The owner's next pop or push finds the other cache, goes to its slow path, takes the lock, moves what is left of
+//! its stacks down (`mend`) and points its thread local back. None of this costs the fast path an instruction.
 
 #![allow(unsafe_code, reason = "the stacks are raw memory behind the headers")]
 
@@ -10,6 +23,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use crate::lock::Lock;
 use crate::size_class::{CLASSES, MAGAZINE_SLOTS, SizeClass};
 use crate::units::UnitIndex;
 
@@ -73,11 +87,18 @@ impl Magazine {
 
     /// What it holds, the oldest first.
     pub(crate) fn held(&self) -> &[*mut u8] {
-        if self.len() == 0 {
+        self.entries(0, self.len())
+    }
+
+    /// The entries `from..to` of the stack, which nobody changes meanwhile.
+    fn entries(&self, from: usize, to: usize) -> &[*mut u8] {
+        debug_assert!(to <= self.capacity());
+        if from >= to {
             return &[];
         }
-        // SAFETY: `slots[..len]` is initialised. The owner alone calls this and changes nothing meanwhile.
-        unsafe { core::slice::from_raw_parts(self.slots.get(), self.len()) }
+        // SAFETY: `slots[..len]` is initialised, and `to` is at most the `len` that the caller has seen. The caller
+        // holds the cache's lock and either is the owner or takes only what lies below the top.
+        unsafe { core::slice::from_raw_parts(self.slots.get().add(from), to - from) }
     }
 
     /// Drops the oldest `count` entries, whose slots were flushed.
@@ -116,6 +137,12 @@ impl Magazine {
 #[repr(C, align(64))]
 pub(crate) struct ThreadCache {
     magazines: [Magazine; CLASSES],
+    /// How many entries at the bottom of each stack a release has taken since the owner's last slow path.
+    robbed: [AtomicU32; CLASSES],
+    /// The owner's thread local that points here, while it has one. Changed under the lock.
+    pub(crate) pointer: AtomicPtr<AtomicPtr<ThreadCache>>,
+    /// Held for all but the fast path.
+    pub(crate) lock: Lock<()>,
     /// The span that each class allocates from.
     current: [Cell<u32>; CLASSES],
     /// Slots that came in and went out, each written by the owner alone.
@@ -145,6 +172,9 @@ impl ThreadCache {
     const fn absent() -> Self {
         Self {
             magazines: [const { Magazine::empty() }; CLASSES],
+            robbed: [const { AtomicU32::new(0) }; CLASSES],
+            pointer: AtomicPtr::new(core::ptr::null_mut()),
+            lock: Lock::new(()),
             current: [const { Cell::new(UnitIndex::NIL.0) }; CLASSES],
             mallocs: AtomicU64::new(0),
             frees: AtomicU64::new(0),
@@ -154,22 +184,17 @@ impl ThreadCache {
     }
 
     /// What a thread starts with.
-    pub(crate) const fn no_cache() -> *const Self {
-        &raw const ABSENT
+    pub(crate) const fn no_cache() -> *mut Self {
+        (&raw const ABSENT).cast_mut()
     }
 
     /// What a thread ends with.
-    pub(crate) fn past_cache() -> *const Self {
-        &raw const GONE
+    pub(crate) fn past_cache() -> *mut Self {
+        (&raw const GONE).cast_mut()
     }
 
     pub(crate) fn is_past(&self) -> bool {
         core::ptr::eq(self, &raw const GONE)
-    }
-
-    /// Whether it is one that a thread took.
-    pub(crate) fn is_real(&self) -> bool {
-        !self.is_past() && !core::ptr::eq(self, &raw const ABSENT)
     }
 
     /// Makes a cache with empty magazines of zeroed memory.
@@ -208,9 +233,36 @@ impl ThreadCache {
         self.current[class.index()].set(span.0);
     }
 
+    /// The entries of a class that a release may take from a thread that goes on: all below the top of the stack. They
+    /// count as taken from here on.
+    ///
+    /// The caller holds the lock and has gone through the steps in the head of this file.
+    pub(crate) fn rob(&self, class: SizeClass) -> &[*mut u8] {
+        let magazine = self.magazine(class);
+        let robbed = &self.robbed[class.index()];
+        let (from, to) = (robbed.load(Ordering::Relaxed) as usize, magazine.len().saturating_sub(1));
+        if from < to {
+            // Relaxed: the lock orders it.
+            robbed.store(to as u32, Ordering::Relaxed);
+        }
+        magazine.entries(from, to)
+    }
+
+    /// Moves what a release has left of the stacks to their bottoms. Only the owner calls this, under the lock.
+    pub(crate) fn mend(&self) {
+        for class in SizeClass::all() {
+            let robbed = self.robbed[class.index()].swap(0, Ordering::Relaxed) as usize;
+            self.magazine(class).forget_oldest(robbed);
+        }
+    }
+
     /// Bytes in free slots that it holds. Any thread may ask.
     pub(crate) fn held_bytes(&self) -> u64 {
-        SizeClass::all().map(|class| (self.magazine(class).len() * class.size()) as u64).sum()
+        let held = |class: SizeClass| {
+            let robbed = self.robbed[class.index()].load(Ordering::Relaxed) as usize;
+            self.magazine(class).len().saturating_sub(robbed) * class.size()
+        };
+        SizeClass::all().map(|class| held(class) as u64).sum()
     }
 
     /// Adds to one of the counters, which only the owner writes.

@@ -2,11 +2,13 @@
 //!
 //! A thread local of a plain pointer without a destructor: reading it is one move. The end of a thread is told by a
 //! pthread key, whose destructor runs after those of Rust's thread locals. What is allocated or freed after it goes
-//! straight to the spans.
+//! straight to the spans. A release may point the thread local at the cache that has and takes nothing; the owner's
+//! next slow path points it back.
 
 #![allow(unsafe_code, reason = "thread caches are reached through a raw pointer")]
 
 use core::cell::Cell;
+use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
 use crate::central::empty_cache;
 use crate::heap::HEAP;
@@ -15,30 +17,47 @@ use crate::os::Os;
 use crate::size_class::SizeClass;
 
 thread_local! {
-    static CACHE: Cell<*const ThreadCache> = const { Cell::new(ThreadCache::no_cache()) };
+    /// What the fast path uses.
+    static CACHE: AtomicPtr<ThreadCache> = const { AtomicPtr::new(ThreadCache::no_cache()) };
+    /// The cache that this thread took.
+    static HOME: Cell<Option<&'static ThreadCache>> = const { Cell::new(None) };
 }
 
 /// The cache of this thread, or one that holds nothing and takes nothing.
 #[inline(always)]
 pub(crate) fn cache() -> &'static ThreadCache {
-    let cache = CACHE.with(Cell::get);
+    // A pop or push that comes after another one reads the pointer after it: see `magazine`. No instruction.
+    compiler_fence(Ordering::SeqCst);
+    // Relaxed: a release that changes the pointer orders that by a barrier on this thread's behalf.
+    let cache = CACHE.with(|cache| cache.load(Ordering::Relaxed));
     // SAFETY: the pointer is that of a static or of a cache in metadata, neither of which ever goes away.
     unsafe { &*cache }
 }
 
-/// The cache of this thread; makes one if it has none yet. `None` without memory, or when the thread is ending.
+/// Works on the cache of this thread under its lock. Makes one if there is none yet; `None` without memory, or when the
+/// thread is ending.
+fn with_cache<R>(work: impl FnOnce(&ThreadCache) -> R) -> Option<R> {
+    let cache = match HOME.get() {
+        Some(cache) => cache,
+        None => attach()?,
+    };
+    let _busy = cache.lock.lock(&HEAP.os);
+    cache.mend();
+    CACHE.with(|pointer| pointer.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Relaxed));
+    Some(work(cache))
+}
+
 #[cold]
-fn attached() -> Option<&'static ThreadCache> {
-    let now = cache();
-    if now.is_real() {
-        return Some(now);
-    }
+fn attach() -> Option<&'static ThreadCache> {
     // Without a word at the thread's end its cache would be lost: then it gets none.
-    if now.is_past() || !HEAP.os.watch_thread_exit() {
+    if cache().is_past() || !HEAP.os.watch_thread_exit() {
         return None;
     }
+    HEAP.os.prepare_barrier();
     let new = HEAP.registry.take(&HEAP.os, &HEAP.counters)?;
-    CACHE.set(new);
+    let _busy = new.lock.lock(&HEAP.os);
+    CACHE.with(|pointer| new.pointer.store(core::ptr::from_ref(pointer).cast_mut(), Ordering::Relaxed));
+    HOME.set(Some(new));
     Some(new)
 }
 
@@ -46,9 +65,12 @@ fn attached() -> Option<&'static ThreadCache> {
 #[cold]
 #[inline(never)]
 pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
-    let slot = match attached() {
-        Some(cache) if HEAP.refill(cache, class) => cache.magazine(class).pop(),
-        Some(_) => None,
+    let refilled = with_cache(|cache| {
+        let magazine = cache.magazine(class);
+        magazine.pop().or_else(|| HEAP.refill(cache, class).then(|| magazine.pop()).flatten())
+    });
+    let slot = match refilled {
+        Some(slot) => slot,
         None => HEAP.take_one(class),
     };
     slot.unwrap_or(core::ptr::null_mut())
@@ -58,30 +80,41 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
-    match attached() {
-        Some(cache) => HEAP.make_room(cache, class, slot),
-        None => {
-            HEAP.flush(class, &[slot]);
-            HEAP.counters.small_frees.add(1);
-        }
+    if with_cache(|cache| HEAP.make_room(cache, class, slot)).is_none() {
+        HEAP.flush(class, &[slot]);
+        HEAP.counters.small_frees.add(1);
     }
     HEAP.pressure.check(&HEAP.counters);
 }
 
 /// Empties the caller's cache into the spans.
 pub(crate) fn flush() {
-    let cache = cache();
-    if cache.is_real() {
-        empty_cache(&HEAP, cache);
+    if HOME.get().is_some() {
+        with_cache(|cache| empty_cache(&HEAP, cache));
     }
 }
 
 /// The thread ends: its cache goes to the next one.
 pub(crate) fn exit() {
-    let old = cache();
-    CACHE.set(ThreadCache::past_cache());
-    if old.is_real() {
+    let Some(old) = HOME.take() else { return };
+    {
+        let _busy = old.lock.lock(&HEAP.os);
+        old.mend();
+        old.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
+        CACHE.with(|pointer| pointer.store(ThreadCache::past_cache(), Ordering::Relaxed));
         empty_cache(&HEAP, old);
-        HEAP.registry.put(old);
     }
+    HEAP.registry.put(old);
+}
+
+/// Takes note of what a release took from the caller's cache.
+pub(crate) fn mend() {
+    if HOME.get().is_some() {
+        with_cache(|_| ());
+    }
+}
+
+/// The cache that this thread took, for `verify`.
+pub(crate) fn own_cache() -> Option<&'static ThreadCache> {
+    HOME.get()
 }

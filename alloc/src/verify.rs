@@ -66,7 +66,9 @@ impl core::error::Error for HeapError {}
 /// assert_eq!(ebbtide_alloc::verify(), Ok(()));
 /// ```
 pub fn verify() -> Result<(), HeapError> {
-    HEAP.verify(crate::thread::cache())
+    // What a release took of the caller's cache is not in it any more.
+    crate::thread::mend();
+    HEAP.verify(crate::thread::own_cache())
 }
 
 const fn fault(fault: Fault, unit: UnitIndex) -> HeapError {
@@ -81,7 +83,7 @@ struct Totals {
 }
 
 impl<O: Os> Heap<O> {
-    pub(crate) fn verify(&self, cache: &ThreadCache) -> Result<(), HeapError> {
+    pub(crate) fn verify(&self, cache: Option<&ThreadCache>) -> Result<(), HeapError> {
         let mut totals = Totals::default();
         {
             let page_heap = self.page_heap();
@@ -100,7 +102,7 @@ impl<O: Os> Heap<O> {
                 at = at.plus(self.space.meta(at).len());
             }
         }
-        if cache.is_real() {
+        if let Some(cache) = cache {
             SizeClass::all().try_for_each(|class| self.verify_magazine(cache, class))?;
         }
         let counters = &self.counters;

@@ -170,6 +170,12 @@ impl Os for Fake {
         self.clock.fetch_add(1000, Ordering::Relaxed)
     }
 
+    fn prepare_barrier(&self) {}
+
+    fn barrier(&self) -> bool {
+        true
+    }
+
     fn watch_thread_exit(&self) -> bool {
         true
     }

@@ -73,6 +73,15 @@ fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
     checked(|| i64::from(unsafe { libc::madvise(addr.as_ptr().cast(), bytes, advice) })).map(|_| ())
 }
 
+/// Commands of membarrier(2).
+const PRIVATE_EXPEDITED: i32 = 1 << 3;
+const REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
+
+fn membarrier(command: i32) -> bool {
+    // SAFETY: the call takes no pointers.
+    checked(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }).is_ok()
+}
+
 impl Os for Linux {
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -172,6 +181,14 @@ impl Os for Linux {
         // SAFETY: `time` is a valid place; this clock always exists.
         let _ = checked(|| i64::from(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) }));
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+
+    fn prepare_barrier(&self) {
+        membarrier(REGISTER_PRIVATE_EXPEDITED);
+    }
+
+    fn barrier(&self) -> bool {
+        membarrier(PRIVATE_EXPEDITED)
     }
 
     fn watch_thread_exit(&self) -> bool {

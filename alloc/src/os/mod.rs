@@ -77,6 +77,13 @@ pub(crate) trait Os: Sync {
     /// A clock that never goes back, in nanoseconds.
     fn now(&self) -> u64;
 
+    /// Prepares [`barrier`](Self::barrier). Cheap while the process has one thread.
+    fn prepare_barrier(&self);
+
+    /// Has every running thread of the process pass a full memory barrier before it returns. False if that is not to
+    /// be had.
+    fn barrier(&self) -> bool;
+
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;
 }

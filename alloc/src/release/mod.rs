@@ -1,9 +1,10 @@
 //! A release: gives idle memory back to the OS, and reports exactly.
 //!
-//! Order: every span, large block and region, of which wholly free spans become free runs; then the free runs. A
+//! Order: the caches of other threads; then every span, large block and region, of which wholly free spans become free runs; then the free runs. A
 //! release with bounds looks at the free runs first, too. Memory is taken out of everybody's reach first (bits taken, runs `Leaving` or pinned), given
 //! back without any lock that an allocation needs, marked as released, and put back. One release runs at a time.
 
+mod caches;
 mod job;
 mod runs;
 mod spans;
@@ -49,6 +50,7 @@ impl<O: Os> Heap<O> {
     }
 
     fn release_all(&self, job: &mut Job<'_, O>) {
+        self.gather_from_caches();
         let zones = self.page_heap().zones().len();
         if job.is_bounded() {
             // Free runs are the cheapest to give back, and may be enough.

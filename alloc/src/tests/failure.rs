@@ -25,7 +25,7 @@ fn work(heap: &Heap<Fake>) {
             free(heap, cache, block, layout);
         }
         heap.release(ReleaseOptions::new());
-        heap.verify(cache).unwrap();
+        heap.verify(Some(cache)).unwrap();
         check_identities(&heap.snapshot());
     }
     put_cache(heap, cache);
@@ -72,7 +72,7 @@ fn exhaustion_is_null_and_ends_when_memory_is_freed() {
     free(&heap, cache, blocks.pop().unwrap(), layout);
     assert!(!allocate(&heap, cache, small, false).is_null());
     blocks.into_iter().for_each(|block| free(&heap, cache, block, layout));
-    heap.verify(cache).unwrap();
+    heap.verify(Some(cache)).unwrap();
 }
 
 #[test]

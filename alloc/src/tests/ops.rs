@@ -169,7 +169,7 @@ impl Oracle<'_> {
             assert!(pair[0].addr as usize + pair[0].layout.size() <= pair[1].addr as usize, "overlap");
         }
         assert!(self.blocks.iter().all(Block::is_intact));
-        self.heap.verify(self.cache).unwrap();
+        self.heap.verify(Some(self.cache)).unwrap();
         let stats = self.heap.snapshot();
         check_identities(&stats);
         let live: usize = self.blocks.iter().map(|block| block.layout.size()).sum();
@@ -187,7 +187,7 @@ proptest! {
         let mut oracle = Oracle { heap: &heap, cache, blocks: Vec::new(), mark: 0 };
         for op in &ops {
             oracle.run(op);
-            heap.verify(cache).unwrap();
+            heap.verify(Some(cache)).unwrap();
         }
         oracle.check();
         while !oracle.blocks.is_empty() {
@@ -195,7 +195,7 @@ proptest! {
         }
         empty_cache(&heap, cache);
         heap.release(ReleaseOptions::new());
-        heap.verify(cache).unwrap();
+        heap.verify(Some(cache)).unwrap();
         let stats = heap.snapshot();
         prop_assert_eq!((stats.heap_inuse, stats.heap_free), (0, 0), "all went back");
         prop_assert_eq!(stats.mallocs_total, stats.frees_total);

@@ -1,11 +1,14 @@
 //! What a release reaches, and what it reports.
 
 use core::alloc::Layout;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{allocate, check_identities, free, heap, take_cache};
 use crate::central::empty_cache;
+use crate::magazine::ThreadCache;
 use crate::os::fake::Call;
 use crate::report::{BlockReason, ReleaseOptions};
+use crate::size_class::SizeClass;
 use crate::units::{PAGE, UNIT};
 
 fn layout(size: usize) -> Layout {
@@ -31,7 +34,7 @@ fn holes_between_live_objects_leave_page_by_page() {
     let stats = heap.snapshot();
     check_identities(&stats);
     assert_eq!((stats.heap_inuse, stats.heap_free), (4 * PAGE as u64, 0));
-    heap.verify(cache).unwrap();
+    heap.verify(Some(cache)).unwrap();
     // Room on resident pages is used before released pages come back.
     let again: Vec<_> = (0..4 * 7).map(|_| allocate(&heap, cache, layout(size), false)).collect();
     empty_cache(&heap, cache);
@@ -58,7 +61,7 @@ fn tails_of_large_blocks_leave_and_come_back_zero() {
         assert_eq!(block.add(UNIT + PAGE).read(), 0);
     }
     heap.free_large(block);
-    heap.verify(cache).unwrap();
+    heap.verify(Some(cache)).unwrap();
 }
 
 #[test]
@@ -85,7 +88,7 @@ fn locked_and_refused_pages_are_reported_and_nothing_is_lost() {
     // SAFETY: the block has four units.
     assert!((0..4 * UNIT).all(|at| unsafe { zeroed.add(at).read() } == 0));
     heap.free_large(zeroed);
-    heap.verify(cache).unwrap();
+    heap.verify(Some(cache)).unwrap();
 }
 
 #[test]
@@ -98,7 +101,7 @@ fn bounds_stop_a_release_and_the_next_goes_on() {
     assert!(some.stopped_early);
     assert_eq!(some.released_bytes, 10 * UNIT as u64);
     assert_eq!(some.blocked_bytes(), 0, "what was not looked at is not blocked");
-    heap.verify(cache).unwrap();
+    heap.verify(Some(cache)).unwrap();
     let none = heap.release(ReleaseOptions::new().deadline(core::time::Duration::ZERO));
     assert_eq!((none.released_bytes, none.stopped_early), (0, true));
     let rest = heap.release(ReleaseOptions::new());
@@ -118,5 +121,39 @@ fn slots_in_other_caches_are_reported() {
     assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
     empty_cache(&heap, other);
     assert_eq!(heap.release(ReleaseOptions::new()).blocked_bytes(), 0);
-    heap.verify(mine).unwrap();
+    heap.verify(Some(mine)).unwrap();
+}
+
+#[test]
+fn a_release_takes_all_but_the_top_of_another_threads_stacks() {
+    let heap = heap();
+    let cache = take_cache(&heap).unwrap();
+    let blocks: Vec<_> = (0..100).map(|_| allocate(&heap, cache, layout(1024), false)).collect();
+    blocks.iter().for_each(|block| free(&heap, cache, *block, layout(1024)));
+    let held = cache.held_bytes();
+    assert!(held >= 100 * 1024);
+    // A thread that has the cache: its thread local, and a pop that is under way while the release works.
+    let mut pointer = AtomicPtr::new(core::ptr::from_ref(cache).cast_mut());
+    cache.pointer.store(&raw mut pointer, Ordering::Relaxed);
+    let class = SizeClass::of(1024, 8).unwrap();
+    let top = *cache.magazine(class).held().last().unwrap();
+    let report = heap.release(ReleaseOptions::new());
+    assert_eq!(
+        pointer.load(Ordering::Relaxed),
+        ThreadCache::no_cache(),
+        "the owner is sent to its slow path"
+    );
+    assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), 1024);
+    assert_eq!(report.released_bytes, held.next_multiple_of(UNIT as u64) - PAGE as u64);
+    // The pop ends only now, then a second release finds nothing new, then the owner comes back.
+    assert_eq!(cache.magazine(class).pop(), Some(top));
+    assert_eq!(heap.release(ReleaseOptions::new()).released_bytes, 0);
+    cache.mend();
+    assert_eq!(cache.held_bytes(), 0);
+    free(&heap, cache, top, layout(1024));
+    heap.verify(Some(cache)).unwrap();
+    cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
+    empty_cache(&heap, cache);
+    heap.release(ReleaseOptions::new());
+    assert_eq!((heap.snapshot().heap_inuse, heap.snapshot().heap_free), (0, 0));
 }

@@ -94,7 +94,7 @@ fn blocks_change_hands_while_memory_is_released() {
     let cache = take_cache(&heap).unwrap();
     left.iter().for_each(|sent| check_and_free(&heap, cache, sent));
     put_cache(&heap, cache);
-    heap.verify(cache).unwrap();
+    heap.verify(Some(cache)).unwrap();
     let report = heap.release(ReleaseOptions::new());
     assert_eq!((report.in_use_bytes, report.blocked_bytes()), (0, 0), "{report}");
 }
