@@ -128,7 +128,7 @@ impl<O: Os> Heap<O> {
             }
         }
         if record.is_wholly_free(class.geometry(), 0) {
-            self.give_up_span(class, span, 1);
+            self.give_up_span(class, span, 2);
         }
     }
 

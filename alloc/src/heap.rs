@@ -2,6 +2,8 @@
 //!
 //! One static heap over Linux serves the process; tests make others over a fake.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use crate::central::Central;
 use crate::counters::Counters;
 use crate::lock::{Guard, Lock};
@@ -29,6 +31,8 @@ pub(crate) struct Heap<O> {
     page_heap: Lock<PageHeap>,
     pub(crate) counters: Counters,
     pub(crate) pressure: Pressure,
+    /// Whether some thread has come for a cache.
+    begun: AtomicBool,
     /// Held for a whole release: a second one waits, so that its report is true.
     pub(crate) releasing: Lock<()>,
 }
@@ -44,12 +48,27 @@ impl<O: Os> Heap<O> {
             page_heap: Lock::new(PageHeap::new()),
             counters: Counters::new(),
             pressure: Pressure::new(),
+            begun: AtomicBool::new(false),
             releasing: Lock::new(()),
         }
     }
 
+    /// True for the first caller of all.
+    pub(crate) fn is_first_thread(&self) -> bool {
+        // Relaxed: the flag stands for itself.
+        !self.begun.swap(true, Ordering::Relaxed)
+    }
+
     pub(crate) fn context(&self) -> Context<'_, O> {
         Context { os: &self.os, space: &self.space, counters: &self.counters }
+    }
+
+    pub(crate) fn central_lock(&self, class: SizeClass) -> &Lock<Central> {
+        &self.centrals[class.index()]
+    }
+
+    pub(crate) fn page_heap_lock(&self) -> &Lock<PageHeap> {
+        &self.page_heap
     }
 
     /// The lists of a class. Taken before the page heap, never after it.

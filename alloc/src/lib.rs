@@ -24,6 +24,7 @@
 
 mod central;
 mod counters;
+mod fork;
 mod global;
 mod heap;
 mod large;

@@ -54,6 +54,19 @@ impl<T> Lock<T> {
         taken.then(|| Guard { lock: self, os })
     }
 
+    /// Takes the lock without a guard: [`unlock_after_fork`](Self::unlock_after_fork) frees it.
+    pub(crate) fn lock_for_fork<O: Os>(&self, os: &O) {
+        core::mem::forget(self.lock(os));
+    }
+
+    /// Frees the lock, whoever took it. In the child of a fork no other thread is left that could have it.
+    pub(crate) fn unlock_after_fork<O: Os>(&self, os: &O) {
+        // Release as in the guard's drop.
+        if self.state.swap(FREE, Ordering::Release) == AWAITED {
+            os.wake(&self.state);
+        }
+    }
+
     #[cold]
     fn lock_slow<O: Os>(&self, os: &O) {
         for _ in 0..SPINS {

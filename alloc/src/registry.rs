@@ -39,6 +39,14 @@ impl Registry {
         self.take_idle()
     }
 
+    pub(crate) fn lock_for_fork<O: Os>(&self, os: &O) {
+        self.making.lock_for_fork(os);
+    }
+
+    pub(crate) fn unlock_after_fork<O: Os>(&self, os: &O) {
+        self.making.unlock_after_fork(os);
+    }
+
     /// Puts back a cache that is empty.
     pub(crate) fn put(&self, cache: &ThreadCache) {
         // Release: the next owner sees the cache as this one left it.

@@ -135,7 +135,7 @@ impl fmt::Debug for BlockedList {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ReleaseReport {
-    /// Bytes that this call gave back to the OS.
+    /// Resident bytes that this call gave back to the OS: what the resident set fell by.
     pub released_bytes: u64,
     /// Idle bytes that were not resident before the call: released earlier, or never touched.
     pub already_released_bytes: u64,

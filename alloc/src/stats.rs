@@ -33,7 +33,7 @@ pub struct MemStats {
     pub limit: Option<u64>,
     /// Resident set size of the whole process, as the kernel counts it. 0 where it cannot be read.
     pub rss: u64,
-    /// Bytes given back to the OS since the start.
+    /// Bytes of pages given back to the OS since the start, including pages of theirs that were never touched.
     pub released_total: u64,
     /// Bytes of released pages that were taken into use again since the start.
     pub reacquired_total: u64,

@@ -54,6 +54,9 @@ fn attach() -> Option<&'static ThreadCache> {
         return None;
     }
     HEAP.os.prepare_barrier();
+    if HEAP.is_first_thread() {
+        HEAP.os.watch_forks();
+    }
     let new = HEAP.registry.take(&HEAP.os, &HEAP.counters)?;
     let _busy = new.lock.lock(&HEAP.os);
     CACHE.with(|pointer| new.pointer.store(core::ptr::from_ref(pointer).cast_mut(), Ordering::Relaxed));

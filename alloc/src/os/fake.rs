@@ -176,6 +176,8 @@ impl Os for Fake {
         true
     }
 
+    fn watch_forks(&self) {}
+
     fn watch_thread_exit(&self) -> bool {
         true
     }

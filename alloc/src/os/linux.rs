@@ -53,6 +53,18 @@ unsafe extern "C" fn thread_exits(_value: *mut c_void) {
     crate::thread::exit();
 }
 
+unsafe extern "C" fn fork_begins() {
+    crate::fork::before();
+}
+
+unsafe extern "C" fn fork_ends() {
+    crate::fork::in_parent();
+}
+
+unsafe extern "C" fn child_begins() {
+    crate::fork::in_child();
+}
+
 /// Runs `call`, which answers -1 for an error, and puts errno back.
 fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     // SAFETY: the place of errno is valid for the thread's life.
@@ -189,6 +201,12 @@ impl Os for Linux {
 
     fn barrier(&self) -> bool {
         membarrier(PRIVATE_EXPEDITED)
+    }
+
+    fn watch_forks(&self) {
+        // SAFETY: the handlers have the signature asked for and stay for ever. A refusal (no memory) leaves forks as
+        // they would be without this.
+        unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(child_begins)) };
     }
 
     fn watch_thread_exit(&self) -> bool {

@@ -84,6 +84,9 @@ pub(crate) trait Os: Sync {
     /// be had.
     fn barrier(&self) -> bool;
 
+    /// Has the functions of [`crate::fork`] called around each fork. Asked once.
+    fn watch_forks(&self);
+
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;
 }

@@ -22,6 +22,8 @@ pub(crate) struct Job<'a, O> {
     deadline: u64,
     late: bool,
     pub(super) released: u64,
+    /// Bytes that were thought resident and were not.
+    pub(super) absent: u64,
     pub(super) syscalls: u64,
     pub(super) blocked: BlockedList,
     pub(super) spans_with_holes: u64,
@@ -36,6 +38,7 @@ impl<'a, O: Os> Job<'a, O> {
             deadline: time.map_or(u64::MAX, |time| start.saturating_add(time)),
             late: false,
             released: 0,
+            absent: 0,
             syscalls: 0,
             blocked: BlockedList::new(),
             spans_with_holes: 0,
@@ -131,12 +134,17 @@ impl<'a, O: Os> Job<'a, O> {
     /// Nobody reads or writes these pages until this returns.
     unsafe fn ask(&mut self, run: UnitIndex, pages: &Range<usize>) -> Result<(), Errno> {
         self.syscalls += 1;
+        let bytes = pages.len() * PAGE;
+        // SAFETY: the pages lie in one run.
+        let addr = unsafe { self.heap.space.address(run).add(pages.start * PAGE) };
+        // Pages that were never touched do not leave, though nobody knew that they were not there.
+        let resident = self.heap.os.resident(addr, bytes).unwrap_or(bytes);
         // SAFETY: whole pages of one run, which the caller holds.
-        unsafe {
-            let addr = self.heap.space.address(run).add(pages.start * PAGE);
-            self.heap.os.release(addr, pages.len() * PAGE)?;
-        }
-        self.released += self.heap.mark_released(run, pages) as u64;
+        unsafe { self.heap.os.release(addr, bytes)? };
+        let marked = self.heap.mark_released(run, pages);
+        let left = resident.min(marked);
+        self.released += left as u64;
+        self.absent += (marked - left) as u64;
         Ok(())
     }
 }

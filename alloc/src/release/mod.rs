@@ -29,7 +29,7 @@ impl<O: Os> Heap<O> {
         let after = self.snapshot();
         let mut report = ReleaseReport {
             released_bytes: job.released,
-            already_released_bytes: before.heap_released,
+            already_released_bytes: before.heap_released + job.absent,
             in_use_bytes: after.heap_alloc,
             blocked: job.blocked,
             rss_before,
