@@ -1,0 +1,179 @@
+//! Methods of [`HashMap`] that reach one entry by its key.
+#![allow(unsafe_code, reason = "borrows entries of the raw table")]
+
+use core::hash::{BuildHasher, Hash};
+
+use equivalent::Equivalent;
+
+use super::{HashMap, entry_hasher};
+use crate::entry::{Entry, OccupiedEntry, VacantEntry};
+
+impl<K, V, S: BuildHasher> HashMap<K, V, S> {
+    #[inline]
+    fn find<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> Option<core::ptr::NonNull<(K, V)>> {
+        let hash = self.hash_builder.hash_one(key);
+        self.table.get(hash, |entry| key.equivalent(&entry.0))
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Examples
+    /// ```
+    /// let map = ebbtide_map::HashMap::from([(1, "a")]);
+    /// assert_eq!(map.get(&1), Some(&"a"));
+    /// assert_eq!(map.get(&2), None);
+    /// ```
+    #[inline]
+    pub fn get<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> Option<&V> {
+        // SAFETY: the entry is in the table, which is borrowed for as long as the reference.
+        self.find(key).map(|entry| unsafe { &entry.as_ref().1 })
+    }
+
+    /// The key as it is stored, and its value.
+    ///
+    /// # Examples
+    /// ```
+    /// let map = ebbtide_map::HashMap::from([(1, "a")]);
+    /// assert_eq!(map.get_key_value(&1), Some((&1, &"a")));
+    /// ```
+    #[inline]
+    pub fn get_key_value<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> Option<(&K, &V)> {
+        // SAFETY: the entry is in the table, which is borrowed for as long as the references.
+        self.find(key).map(|entry| unsafe {
+            let (key, value) = entry.as_ref();
+            (key, value)
+        })
+    }
+
+    /// Whether there is an entry for `key`.
+    ///
+    /// # Examples
+    /// ```
+    /// let map = ebbtide_map::HashMap::from([(1, "a")]);
+    /// assert!(map.contains_key(&1) && !map.contains_key(&2));
+    /// ```
+    #[inline]
+    pub fn contains_key<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// The value of `key`, to change it.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut map = ebbtide_map::HashMap::from([(1, "a")]);
+    /// if let Some(value) = map.get_mut(&1) {
+    ///     *value = "b";
+    /// }
+    /// assert_eq!(map[&1], "b");
+    /// ```
+    #[inline]
+    pub fn get_mut<Q: ?Sized + Hash + Equivalent<K>>(&mut self, key: &Q) -> Option<&mut V> {
+        // SAFETY: the entry is in the table, which is borrowed mutably for as long as the reference.
+        self.find(key).map(|mut entry| unsafe { &mut entry.as_mut().1 })
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
+    /// Sets the value of `key`. Returns the one before, if there was one; the key then stays as it was.
+    ///
+    /// O(1): growing is spread over later writes.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut map = ebbtide_map::HashMap::new();
+    /// assert_eq!(map.insert(37, "a"), None);
+    /// assert_eq!(map.insert(37, "b"), Some("a"));
+    /// ```
+    #[inline]
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let hash = self.hash_builder.hash_one(&key);
+        if self.table.is_changing() {
+            return self.insert_slow(hash, key, value);
+        }
+        match self.table.main.find_or_vacant(hash, |entry: &(K, V)| key == entry.0) {
+            Ok(slot) => {
+                // SAFETY: the slot was found full, and the table is borrowed mutably.
+                let entry = unsafe { self.table.main.entry::<(K, V)>(slot).as_mut() };
+                Some(core::mem::replace(&mut entry.1, value))
+            }
+            Err(slot) if self.table.can_fill_main(slot) => {
+                // SAFETY: the slot is vacant and may be used, as was just asked.
+                unsafe { self.table.fill_main(slot, hash, (key, value)) };
+                None
+            }
+            Err(_) => self.insert_slow(hash, key, value),
+        }
+    }
+
+    /// Inserts while there are two generations, or where there will be.
+    #[cold]
+    #[inline(never)]
+    fn insert_slow(&mut self, hash: u64, key: K, value: V) -> Option<V> {
+        let same = |entry: &(K, V)| key == entry.0;
+        match self.table.find_or_place(hash, same, entry_hasher(&self.hash_builder)) {
+            Ok(place) => {
+                // SAFETY: the entry is in the table, which is borrowed mutably.
+                let entry = unsafe { self.table.entry(place).as_mut() };
+                Some(core::mem::replace(&mut entry.1, value))
+            }
+            Err(place) => {
+                // SAFETY: the place was found for this hash just now.
+                unsafe { self.table.fill(place, hash, (key, value)) };
+                None
+            }
+        }
+    }
+
+    /// Removes `key`. Returns its value.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut map = ebbtide_map::HashMap::from([(1, "a")]);
+    /// assert_eq!(map.remove(&1), Some("a"));
+    /// assert_eq!(map.remove(&1), None);
+    /// ```
+    #[inline]
+    pub fn remove<Q: ?Sized + Hash + Equivalent<K>>(&mut self, key: &Q) -> Option<V> {
+        self.remove_entry(key).map(|(_, value)| value)
+    }
+
+    /// Removes `key`. Returns it as it was stored, and its value.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut map = ebbtide_map::HashMap::from([(1, "a")]);
+    /// assert_eq!(map.remove_entry(&1), Some((1, "a")));
+    /// ```
+    #[inline]
+    pub fn remove_entry<Q: ?Sized + Hash + Equivalent<K>>(&mut self, key: &Q) -> Option<(K, V)> {
+        let hash = self.hash_builder.hash_one(key);
+        let same = |entry: &(K, V)| key.equivalent(&entry.0);
+        let place = self.table.find_to_remove(hash, same, entry_hasher(&self.hash_builder))?;
+        // SAFETY: the place was found full just now.
+        let entry = unsafe { self.table.take(place) };
+        self.table.shrink_if_sparse();
+        Some(entry)
+    }
+
+    /// The place of `key` in the map, for changing it in one lookup. Makes room for the key if it is not there.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut letters = ebbtide_map::HashMap::new();
+    /// for letter in "a short treatise on fungi".chars() {
+    ///     *letters.entry(letter).or_insert(0) += 1;
+    /// }
+    /// assert_eq!(letters[&'s'], 2);
+    /// ```
+    #[inline]
+    pub fn entry(&mut self, key: K) -> Entry<'_, K, V> {
+        let hash = self.hash_builder.hash_one(&key);
+        let same = |entry: &(K, V)| key == entry.0;
+        let table = &mut self.table;
+        match table.find_or_place(hash, same, entry_hasher(&self.hash_builder)) {
+            Ok(place) => Entry::Occupied(OccupiedEntry { table, place }),
+            Err(place) => Entry::Vacant(VacantEntry { table, place, hash, key }),
+        }
+    }
+}

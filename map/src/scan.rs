@@ -1,0 +1,148 @@
+//! [`Scan`]: visits each entry of a table once, in both generations during a change.
+//!
+//! # Order
+//! Entries come a chunk of some hundreds or thousands of slots at a time, and chunks in an order that jumps through the table. In the
+//! order of slots, which is nearly that of hashes, putting the entries of one map into another one with the same
+//! hasher fills a part of that one's homes twice before the rest is filled once. Its probes then grow with the square
+//! root of its size (rust-lang/rust#36481 tells of the like). A chunk is a page or more of entries, so memory is read
+//! as fast as in order.
+//!
+//! It holds pointers, no borrow: who makes one keeps the table unchanged and alive, apart from dropping or moving out
+//! entries already yielded. No locks.
+#![allow(unsafe_code, reason = "walks over raw memory of the table")]
+
+use core::ptr::NonNull;
+
+use crate::generation::Generation;
+use crate::pacing;
+use crate::table::Table;
+use crate::window::{Matches, WIDTH, Window};
+
+/// Where a scan is in one generation.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    /// The first tag.
+    base: NonNull<u8>,
+    /// Slots of a chunk.
+    size: usize,
+    /// Chunks less one.
+    mask: usize,
+    /// The chunk under way.
+    chunk: usize,
+}
+
+impl Course {
+    fn of(generation: &Generation) -> Self {
+        let size = pacing::scan_chunk(generation.slots());
+        Self { base: generation.tags(), size, mask: (generation.slots() / size).max(1) - 1, chunk: 0 }
+    }
+
+    /// Goes on to the next chunk: an odd step visits each of a power of two once. It is the golden section of their
+    /// number, so that the chunks visited so far always lie evenly.
+    #[inline]
+    const fn advanced(self) -> Self {
+        let bits = (self.mask + 1).ilog2();
+        let step = 0x9e37_79b9_7f4a_7c15_u64.unbounded_shr(u64::BITS - bits) as usize | 1;
+        Self { chunk: (self.chunk + step) & self.mask, ..self }
+    }
+
+    /// Position of the chunk under way.
+    const fn position(&self) -> usize {
+        self.chunk * self.size
+    }
+}
+
+/// Pointers to the entries of a table.
+#[derive(Debug)]
+pub(crate) struct Scan<T> {
+    /// Full slots of the window at `tags` that were not yielded yet.
+    full: Matches,
+    tags: NonNull<u8>,
+    /// Entries of the window at `tags` end here, growing down.
+    entries: NonNull<T>,
+    /// Windows of the chunk after this one.
+    windows: usize,
+    /// Full slots of this generation that were not yielded yet.
+    left: usize,
+    course: Course,
+    /// The generation to visit after this one, and its full slots.
+    next: Option<(Course, usize)>,
+}
+
+impl<T> Scan<T> {
+    /// Visits all entries of `table`.
+    #[inline]
+    pub(crate) fn new(table: &Table<T>) -> Self {
+        let old = table.old.as_ref().filter(|old| old.items > 0);
+        let next = old.map(|old| (Course::of(&old.generation), old.items));
+        Self::start(Course::of(&table.main), table.items - table.old_items(), next)
+    }
+
+    /// Visits nothing.
+    pub(crate) fn nothing() -> Self {
+        Self::start(Course::of(&Generation::without_slots()), 0, None)
+    }
+
+    /// By value throughout: a scan whose address is taken would live in memory, not in registers.
+    #[inline]
+    fn start(course: Course, left: usize, next: Option<(Course, usize)>) -> Self {
+        let position = course.position();
+        // SAFETY: the chunk is one of the generation, which has sixteen tags and more, and as many entries as slots. A
+        // small table is one chunk, of one window.
+        unsafe {
+            let tags = course.base.add(position);
+            let entries = course.base.cast::<T>().sub(position);
+            let full = Window::load(tags.as_ptr()).full();
+            Self { full, tags, entries, windows: course.size / WIDTH - 1, left, course, next }
+        }
+    }
+
+    /// Entries not yielded yet.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.left + self.next.map_or(0, |(_, entries)| entries)
+    }
+}
+
+impl<T> Clone for Scan<T> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<T> Iterator for Scan<T> {
+    type Item = NonNull<T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<NonNull<T>> {
+        if self.left == 0 {
+            let (course, left) = self.next?;
+            *self = Self::start(course, left, None);
+        }
+        loop {
+            if let Some(offset) = self.full.next() {
+                self.left -= 1;
+                // SAFETY: the slot is one of the generation, so its entry is in the allocation.
+                return Some(unsafe { self.entries.sub(offset + 1) });
+            }
+            if self.windows == 0 {
+                *self = Self::start(self.course.advanced(), self.left, self.next);
+                continue;
+            }
+            self.windows -= 1;
+            // SAFETY: a full slot is left, so there is a window after this one: in a table of at least a chunk the
+            // chunk has one, and in a smaller one all windows lie before its last full slot. Sixteen entries lie
+            // between.
+            unsafe {
+                self.tags = self.tags.add(WIDTH);
+                self.entries = self.entries.sub(WIDTH);
+                self.full = Window::load(self.tags.as_ptr()).full();
+            }
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
+    }
+}

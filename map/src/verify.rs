@@ -1,0 +1,97 @@
+//! [`HashMap::verify`]: a walk that checks all invariants of a map. For tests.
+
+use core::hash::{BuildHasher, Hash};
+
+use crate::generation::Generation;
+use crate::map::HashMap;
+use crate::pacing;
+use crate::table::Table;
+use crate::tag::Tag;
+use crate::window::WIDTH;
+
+/// Slots of a generation by state.
+#[derive(Debug, Default)]
+struct Census {
+    full: usize,
+    empty: usize,
+}
+
+/// Counts tags, and checks that copies agree and no byte is another.
+fn count(generation: &Generation) -> Census {
+    let slots = generation.slots();
+    let mut census = Census::default();
+    for slot in 0..slots {
+        let tag = generation.tag(slot);
+        census.full += usize::from(tag.is_full());
+        census.empty += usize::from(tag.is_empty());
+        assert!(tag.is_full() || tag == Tag::EMPTY || tag == Tag::TOMBSTONE, "tag {tag:?} at {slot}");
+    }
+    // Windows at the last positions read the copies.
+    for position in slots.saturating_sub(WIDTH)..slots {
+        let wrapped: u16 = (0..WIDTH)
+            .map(|offset| {
+                let tag = match position + offset {
+                    at if at < slots => generation.tag(at),
+                    at if at < WIDTH => Tag::EMPTY,
+                    at if slots >= WIDTH => generation.tag(at - slots),
+                    at if at - WIDTH < slots => generation.tag(at - WIDTH),
+                    _ => Tag::EMPTY,
+                };
+                u16::from(tag.is_full()) << offset
+            })
+            .sum();
+        assert_eq!(generation.window(position).full().0, wrapped, "copies of tags at {position} of {slots}");
+    }
+    assert!(slots == 0 || census.empty > 0, "no empty slot: probes would not end");
+    census
+}
+
+impl<T> Table<T> {
+    /// Checks everything that holds whatever the hasher does.
+    fn verify_counts(&self) {
+        let main = count(&self.main);
+        assert_eq!(main.full + self.old_items(), self.items);
+        let limit = pacing::load_limit(self.main.slots());
+        let used = self.main.slots() - main.empty;
+        assert_eq!(self.growth_left, limit - used, "load limit {limit}, used {used}");
+        assert!(self.shrink_at == 0 || (self.old.is_none() && self.auto_shrink));
+        let Some(old) = &self.old else { return };
+        assert!(self.growth_left >= old.items, "no room for {} old entries", old.items);
+        assert!(old.nevacuate <= old.generation.slots());
+        if old.is_drained_of_entries() {
+            return;
+        }
+        let census = count(&old.generation);
+        assert_eq!(census.full, old.items);
+        assert!(old.headroom < census.empty, "headroom {}, empty {}", old.headroom, census.empty);
+        old.verify_dead();
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
+    /// Checks all invariants. O(capacity). The hasher must be right; [`verify_counts`](Self::verify_counts) does
+    /// without.
+    ///
+    /// # Panics
+    /// If one does not hold.
+    #[doc(hidden)]
+    pub fn verify(&self) {
+        self.verify_counts();
+        let mut visited = 0;
+        for (key, _) in self {
+            visited += 1;
+            let (found, _) = self.get_key_value(key).expect("a lookup finds each entry");
+            assert!(core::ptr::eq(found, key), "a key is in the map twice");
+        }
+        assert_eq!(visited, self.len());
+    }
+
+    /// Checks what holds even if the hasher answers differently each time. O(capacity).
+    ///
+    /// # Panics
+    /// If something does not hold.
+    #[doc(hidden)]
+    pub fn verify_counts(&self) {
+        self.table.verify_counts();
+    }
+}
