@@ -1,0 +1,139 @@
+//! The environment variables, from bytes to settings. Reading them allocates nothing, since it happens before `main`.
+//!
+//! A variable that is not set, or empty, means its default. So does one that cannot be read, after one line on stderr.
+
+use crate::line::Line;
+use crate::os;
+use crate::policy::Policy;
+use crate::trace::Topics;
+
+/// The longest part of an unreadable value that is shown.
+const SHOWN: usize = 80;
+
+/// The policy that `EBBTIDE_POLICY` names.
+pub(crate) fn policy() -> Policy {
+    os::with_variable(c"EBBTIDE_POLICY", |value| {
+        read_policy(value).unwrap_or_else(|complaint| {
+            complaint.emit();
+            Policy::DEFAULT
+        })
+    })
+}
+
+/// The events that `EBBTIDE_TRACE` lists.
+pub(crate) fn topics() -> Topics {
+    os::with_variable(c"EBBTIDE_TRACE", |value| {
+        read_topics(value).unwrap_or_else(|complaint| {
+            complaint.emit();
+            Topics::NONE
+        })
+    })
+}
+
+#[expect(clippy::result_large_err, reason = "no box before main")]
+fn read_policy(value: Option<&[u8]>) -> Result<Policy, Line> {
+    let value = value.unwrap_or_default().trim_ascii();
+    if value.is_empty() {
+        return Ok(Policy::DEFAULT);
+    }
+    let reason = match core::str::from_utf8(value) {
+        Err(_) => crate::ParsePolicyError::Unknown,
+        Ok(text) => match text.parse() {
+            Ok(policy) => return Ok(policy),
+            Err(reason) => reason,
+        },
+    };
+    Err(Line::new(format_args!(
+        "ebbtide: EBBTIDE_POLICY=\"{}\" ignored: {reason}; using {}",
+        shown(value),
+        Policy::DEFAULT
+    )))
+}
+
+#[expect(clippy::result_large_err, reason = "no box before main")]
+fn read_topics(value: Option<&[u8]>) -> Result<Topics, Line> {
+    let value = value.unwrap_or_default();
+    let mut topics = Topics::NONE;
+    for word in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        topics = topics.with(match word {
+            b"" => Topics::NONE,
+            b"release" => Topics::RELEASE,
+            b"map" => Topics::MAP,
+            b"limit" => Topics::LIMIT,
+            b"all" => Topics::ALL,
+            _ => {
+                return Err(Line::new(format_args!(
+                    "ebbtide: EBBTIDE_TRACE=\"{}\" ignored: expected a list of release, map, limit and all; \
+                     tracing nothing",
+                    shown(value)
+                )));
+            }
+        });
+    }
+    Ok(topics)
+}
+
+/// The start of `value`, printable.
+fn shown(value: &[u8]) -> core::slice::EscapeAscii<'_> {
+    value.get(..SHOWN).unwrap_or(value).escape_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint<T>(result: Result<T, Line>) -> String {
+        let line = result.err().expect("a complaint");
+        let text = String::from_utf8(line.as_bytes().to_vec()).expect("text");
+        assert_eq!(text.matches('\n').count(), 1, "one line: {text:?}");
+        assert!(text.ends_with('\n'));
+        text
+    }
+
+    fn policy_of(value: &str) -> Policy {
+        read_policy(Some(value.as_bytes())).ok().expect(value)
+    }
+
+    #[test]
+    fn policies_are_read() {
+        assert_eq!(read_policy(None).ok(), Some(Policy::Percent(10)));
+        assert_eq!(policy_of(""), Policy::Percent(10));
+        assert_eq!(policy_of("off"), Policy::Off);
+        assert_eq!(policy_of(" percent:25 "), Policy::Percent(25));
+        assert_eq!(policy_of("background:5"), Policy::Background { percent: 5 });
+    }
+
+    #[test]
+    fn unreadable_policies_name_variable_value_and_default() {
+        assert_eq!(
+            complaint(read_policy(Some(b"sometimes"))),
+            "ebbtide: EBBTIDE_POLICY=\"sometimes\" ignored: expected off, percent:N or background:N; using percent:10\n"
+        );
+        assert_eq!(
+            complaint(read_policy(Some(b"percent:many"))),
+            "ebbtide: EBBTIDE_POLICY=\"percent:many\" ignored: expected a whole number after the colon, as in \
+             percent:10; using percent:10\n"
+        );
+        assert!(complaint(read_policy(Some(b"a\nb\xff"))).contains("\"a\\nb\\xff\""));
+        assert!(complaint(read_policy(Some(&[1; 5000]))).len() < 512);
+    }
+
+    #[test]
+    fn topics_are_read() {
+        let read = |text: &str| read_topics(Some(text.as_bytes())).ok().expect(text);
+        assert_eq!(read_topics(None).ok(), Some(Topics::NONE));
+        assert_eq!(read(""), Topics::NONE);
+        assert_eq!(read("release, map"), Topics::RELEASE.with(Topics::MAP));
+        assert_eq!(read("limit,"), Topics::LIMIT);
+        assert_eq!(read("all"), Topics::ALL);
+    }
+
+    #[test]
+    fn one_unknown_topic_spoils_the_list() {
+        assert_eq!(
+            complaint(read_topics(Some(b"release,gc"))),
+            "ebbtide: EBBTIDE_TRACE=\"release,gc\" ignored: expected a list of release, map, limit and all; \
+             tracing nothing\n"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! # ebbtide
+//!
+//! A memory runtime for Rust programs on Linux. Idle memory goes back to the operating system when asked, and the
+//! answer says how much left, how much stayed, and why.
+//!
+//! ```
+//! #[global_allocator]
+//! static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
+//!
+//! let burst: Vec<String> = (0..10_000).map(|n| format!("session {n}")).collect();
+//! drop(burst);
+//!
+//! let report = ebbtide::free_os_memory();
+//! println!("{report}");
+//! assert!(ebbtide::is_active());
+//! ```
+//!
+//! Three layers stand on each other: `ebbtide-alloc` (the allocator), `ebbtide-map` (hash maps whose bucket arrays
+//! shrink and leave) and this crate, which decides *when* memory goes back and shows where it is. It re-exports the
+//! public types of both.
+//!
+//! # When memory goes back
+//! [`Policy`] says what happens without being asked; [`free_os_memory`] and [`release`] work under every policy.
+//! The default is `percent:10`. Two environment variables are read once, before `main`:
+//!
+//! | variable | value | default |
+//! |---|---|---|
+//! | `EBBTIDE_POLICY` | `off`, `percent:N`, `background:N` | `percent:10` |
+//! | `EBBTIDE_TRACE` | list of `release`, `map`, `limit`, `all` | empty |
+//!
+//! A value that cannot be read is one line on stderr, and the default holds. Code overrides the environment. Of maps
+//! without a name, `map` shows only changes long enough to be timed.
+//!
+//! # Invariants and locks
+//! This layer has no locks: its state is a few atomics, since policy runs on threads that are freeing memory. Its
+//! start-up, its hook and its trace lines neither allocate nor panic.
+
+mod budget;
+mod environment;
+mod global;
+mod governor;
+mod init;
+mod line;
+mod os;
+mod policy;
+mod trace;
+
+pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
+pub use ebbtide_map::{HashMap, MapStats};
+pub use global::Ebbtide;
+pub use policy::{ParsePolicyError, Policy};
+
+/// The companions of [`HashMap`]: entries, iterators, errors and events, as in `std::collections::hash_map`.
+pub mod hash_map {
+    pub use ebbtide_map::{
+        ChangeKind, Drain, Entry, Equivalent, IntoIter, IntoKeys, IntoValues, Iter, IterMut, Keys, MapEvent,
+        OccupiedEntry, TryReserveError, VacantEntry, Values, ValuesMut, set_observer,
+    };
+}
+
+/// Gives every idle page of the heap back to the operating system, and says what that did.
+///
+/// The counterpart of Go's `debug.FreeOSMemory`. It waits for a release that is already running, then does its own,
+/// so that all memory freed before the call is covered. Other threads go on meanwhile.
+///
+/// # Complexity
+/// Linear in the pages of the heap, plus about 0.3 us for each page that leaves.
+///
+/// # Examples
+/// ```
+/// let report = ebbtide::free_os_memory();
+/// assert!(!report.stopped_early);
+/// ```
+pub fn free_os_memory() -> ReleaseReport {
+    release(ReleaseOptions::new())
+}
+
+/// Gives idle pages back within the bounds of `options`: so many bytes at most, or so much time.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// let report = ebbtide::release(ebbtide::ReleaseOptions::new().deadline(Duration::from_millis(2)));
+/// println!("{} bytes left", report.released_bytes);
+/// ```
+pub fn release(options: ReleaseOptions) -> ReleaseReport {
+    init::ensure();
+    governor::release_as_asked(options)
+}
+
+/// Where the memory of the heap is now, in bytes. No thread is stopped for it.
+///
+/// # Examples
+/// ```
+/// let stats = ebbtide::mem_stats();
+/// assert_eq!(stats.heap_sys, stats.heap_inuse + stats.heap_idle);
+/// ```
+#[must_use]
+pub fn mem_stats() -> MemStats {
+    init::ensure();
+    ebbtide_alloc::mem_stats()
+}
+
+/// The numbers of every named map that is alive, and one row without a name for all other maps together.
+///
+/// # Examples
+/// ```
+/// let mut sessions = ebbtide::HashMap::new().named("sessions");
+/// sessions.insert(7, "seven");
+/// assert!(ebbtide::map_stats().iter().any(|map| map.name == "sessions" && map.len == 1));
+/// ```
+#[must_use]
+pub fn map_stats() -> Vec<MapStats> {
+    init::ensure();
+    ebbtide_map::map_stats()
+}
+
+/// Puts `policy` in force and returns the previous one. What it asks for is done at once: under
+/// [`Policy::Percent`] this call gives back what is above the percentage.
+///
+/// # Examples
+/// ```
+/// use ebbtide::Policy;
+///
+/// let before = ebbtide::set_policy(Policy::Off);
+/// assert_eq!(ebbtide::policy(), Policy::Off);
+/// ebbtide::set_policy(before);
+/// ```
+pub fn set_policy(policy: Policy) -> Policy {
+    init::ensure();
+    governor::set(policy)
+}
+
+/// The policy in force.
+///
+/// # Examples
+/// ```
+/// println!("{}", ebbtide::policy()); // percent:10, if neither code nor environment said otherwise
+/// ```
+#[must_use]
+pub fn policy() -> Policy {
+    init::ensure();
+    governor::current()
+}
+
+/// Whether [`Ebbtide`] really is the global allocator of this program. It allocates one object to find out.
+///
+/// # Examples
+/// ```
+/// #[global_allocator]
+/// static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
+///
+/// assert!(ebbtide::is_active());
+/// ```
+#[must_use]
+pub fn is_active() -> bool {
+    init::ensure();
+    // Both black boxes are needed: an object that nobody looks at may be optimized out of the heap.
+    let probe = std::hint::black_box(Box::new(0_u64));
+    ebbtide_alloc::owns(std::hint::black_box(&raw const *probe).cast())
+}

@@ -1,0 +1,278 @@
+//! [`Policy`] and its arithmetic: how many bytes to give back now, and at how many idle bytes to look again.
+//!
+//! Pure: sizes in, action out. It reads no clock, touches no page and takes no lock. All arithmetic saturates.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// When idle memory goes back to the operating system without being asked.
+///
+/// The text form, as `EBBTIDE_POLICY` and `--policy` take it, is `off`, `percent:N` or `background:N`.
+///
+/// # Examples
+/// ```
+/// use ebbtide::Policy;
+///
+/// assert_eq!("percent:25".parse(), Ok(Policy::Percent(25)));
+/// assert_eq!(Policy::Off.to_string(), "off");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// Nothing leaves until [`free_os_memory`](crate::free_os_memory) or [`release`](crate::release) is called.
+    /// This is stricter than Go's `GOGC=off`, under which the background scavenger may still run.
+    Off,
+    /// Idle memory of this many percent of the memory in use stays resident (and never less than 4 MiB); what is
+    /// more leaves. Checked on the allocator's slow paths, by the thread that frees, when the idle bytes pass the
+    /// goal by half of it and 4 MiB at least, so that a steady program takes no new page faults.
+    ///
+    /// Memory that leaves and comes back right away is only let go at 16 MiB a second (after the first 128 MiB), so
+    /// that a program which frees and takes the same block over and over does not spend its time on page faults. What
+    /// it thus keeps leaves with a later free, or when asked for.
+    ///
+    /// What counts as idle here are whole runs of 64 KiB units. Free pages between the live objects of one run wait
+    /// for a release, by policy or asked for, and do not cause one.
+    Percent(u32),
+    /// As [`Policy::Percent`], including *where* it is checked: on slow paths, not by a thread. A program that goes
+    /// quiet right after freeing may thus keep up to half the goal more than it.
+    Background {
+        /// The percentage.
+        percent: u32,
+    },
+}
+
+impl Policy {
+    /// The policy when neither code nor environment names one.
+    pub(crate) const DEFAULT: Self = Self::Percent(10);
+
+    /// The percentage of the memory in use that may stay resident though idle. `None`: all of it.
+    const fn percent(self) -> Option<u32> {
+        match self {
+            Self::Off => None,
+            Self::Percent(percent) | Self::Background { percent } => Some(percent),
+        }
+    }
+
+    /// Whether memory that a map leaves behind stays resident until it is asked for.
+    pub(crate) const fn keeps_retired(self) -> bool {
+        matches!(self, Self::Off)
+    }
+}
+
+/// The default is `percent:10`.
+impl Default for Policy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Percent(percent) => write!(f, "percent:{percent}"),
+            Self::Background { percent } => write!(f, "background:{percent}"),
+        }
+    }
+}
+
+/// Why a text is not a [`Policy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ParsePolicyError {
+    /// It is none of `off`, `percent:N` and `background:N`.
+    Unknown,
+    /// What follows the colon is not a whole number from 0 to 4294967295.
+    Percentage,
+}
+
+impl fmt::Display for ParsePolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "expected off, percent:N or background:N",
+            Self::Percentage => "expected a whole number after the colon, as in percent:10",
+        })
+    }
+}
+
+impl core::error::Error for ParsePolicyError {}
+
+impl FromStr for Policy {
+    type Err = ParsePolicyError;
+
+    /// Reads the text form. It allocates nothing.
+    ///
+    /// # Errors
+    /// [`ParsePolicyError`] when the text is no policy.
+    fn from_str(text: &str) -> Result<Self, ParsePolicyError> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let (name, number) = text.split_once(':').ok_or(ParsePolicyError::Unknown)?;
+        let percent =
+            if number.bytes().all(|byte| byte.is_ascii_digit()) { number.parse().ok() } else { None };
+        match name {
+            "percent" => percent.map(Self::Percent).ok_or(ParsePolicyError::Percentage),
+            "background" => {
+                percent.map(|percent| Self::Background { percent }).ok_or(ParsePolicyError::Percentage)
+            }
+            _ => Err(ParsePolicyError::Unknown),
+        }
+    }
+}
+
+/// The two sizes that a decision rests on, in bytes of whole units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    pub(crate) in_use: u64,
+    /// Idle and resident.
+    pub(crate) free: u64,
+}
+
+/// What to do about a [`Pressure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Nothing,
+    /// Give back this many bytes, never 0.
+    Release(u64),
+}
+
+/// So little idle memory stays resident under every percentage: a small program would otherwise return and refault
+/// the same few pages for ever.
+const GOAL_FLOOR: u64 = 4 << 20;
+
+/// The least distance from the goal to the threshold.
+const GAP_FLOOR: u64 = 4 << 20;
+
+/// A threshold that no heap passes.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// The idle resident bytes to keep, and how far above that to look again.
+fn goal_and_gap(percent: u32, in_use: u64) -> (u64, u64) {
+    let share = u128::from(in_use) * u128::from(percent) / 100;
+    let goal = u64::try_from(share).unwrap_or(u64::MAX).max(GOAL_FLOOR);
+    (goal, (goal / 2).max(GAP_FLOOR))
+}
+
+/// What `policy` asks for at this pressure. It acts only above the threshold, and then goes all the way down to the
+/// goal: that distance is what keeps a program that frees and allocates by turns from refaulting.
+pub(crate) fn action(policy: Policy, pressure: Pressure) -> Action {
+    let Some(percent) = policy.percent() else { return Action::Nothing };
+    let (goal, gap) = goal_and_gap(percent, pressure.in_use);
+    if pressure.free > goal.saturating_add(gap) {
+        Action::Release(pressure.free - goal)
+    } else {
+        Action::Nothing
+    }
+}
+
+/// The idle resident bytes at which to look again. Of those, `stuck` bytes could not leave when they should have: they
+/// are not asked about again before another gap has come together.
+pub(crate) fn threshold(policy: Policy, in_use: u64, stuck: u64) -> u64 {
+    let Some(percent) = policy.percent() else { return NEVER };
+    let (goal, gap) = goal_and_gap(percent, in_use);
+    goal.max(stuck).saturating_add(gap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn at(in_use: u64, free: u64) -> Pressure {
+        Pressure { in_use, free }
+    }
+
+    #[test]
+    fn off_never_acts() {
+        for free in [0, 1, MIB, u64::MAX] {
+            assert_eq!(action(Policy::Off, at(0, free)), Action::Nothing);
+            assert_eq!(threshold(Policy::Off, u64::MAX, free), NEVER);
+        }
+    }
+
+    #[test]
+    fn percent_goes_down_to_its_goal() {
+        let policy = Policy::Percent(10);
+        assert_eq!(action(policy, at(1000 * MIB, 400 * MIB)), Action::Release(300 * MIB));
+        assert_eq!(threshold(policy, 1000 * MIB, 0), 150 * MIB);
+    }
+
+    #[test]
+    fn the_threshold_itself_is_not_above_the_threshold() {
+        let policy = Policy::Percent(10);
+        let armed = threshold(policy, 1000 * MIB, 0);
+        assert_eq!(action(policy, at(1000 * MIB, armed)), Action::Nothing);
+        assert_eq!(action(policy, at(1000 * MIB, armed + 1)), Action::Release(armed + 1 - 100 * MIB));
+    }
+
+    #[test]
+    fn a_heap_at_its_goal_is_left_alone_for_a_whole_gap() {
+        for percent in [0, 1, 10, 100, 1000] {
+            for in_use in [0, 1, MIB, 64 * MIB, 1 << 40] {
+                let policy = Policy::Percent(percent);
+                let full = at(in_use, 1 << 50);
+                let Action::Release(bytes) = action(policy, full) else { panic!("{percent} {in_use}") };
+                let settled = at(in_use, full.free - bytes);
+                assert_eq!(action(policy, settled), Action::Nothing);
+                assert!(threshold(policy, in_use, 0) >= settled.free + GAP_FLOOR);
+            }
+        }
+    }
+
+    #[test]
+    fn small_heaps_keep_the_floor() {
+        for percent in [0, 1, 10] {
+            assert_eq!(action(Policy::Percent(percent), at(0, 8 * MIB)), Action::Nothing);
+            assert_eq!(action(Policy::Percent(percent), at(1, 8 * MIB + 1)), Action::Release(4 * MIB + 1));
+        }
+    }
+
+    #[test]
+    fn extremes_saturate() {
+        let huge = Policy::Percent(u32::MAX);
+        assert_eq!(action(huge, at(u64::MAX, u64::MAX)), Action::Nothing);
+        assert_eq!(threshold(huge, u64::MAX, 0), u64::MAX);
+        assert_eq!(action(Policy::Percent(0), at(u64::MAX, u64::MAX)), Action::Release(u64::MAX - 4 * MIB));
+        assert_eq!(threshold(Policy::Percent(0), 0, u64::MAX), u64::MAX);
+        assert_eq!(action(Policy::Percent(100), at(u64::MAX, u64::MAX)), Action::Nothing);
+        // 1 % of u64::MAX would overflow when multiplied first in 64 bits.
+        assert_eq!(threshold(Policy::Percent(1), u64::MAX, 0), u64::MAX / 100 + u64::MAX / 200);
+    }
+
+    #[test]
+    fn pages_that_cannot_leave_are_not_asked_about_at_every_free() {
+        let policy = Policy::Percent(10);
+        assert_eq!(threshold(policy, 10 * MIB, 500 * MIB), 504 * MIB);
+    }
+
+    #[test]
+    fn background_works_as_percent() {
+        let pressure = at(1000 * MIB, 400 * MIB);
+        let background = Policy::Background { percent: 10 };
+        assert_eq!(action(background, pressure), action(Policy::Percent(10), pressure));
+        assert_eq!(threshold(background, 1000 * MIB, 0), threshold(Policy::Percent(10), 1000 * MIB, 0));
+        assert!(!background.keeps_retired());
+    }
+
+    #[test]
+    fn text_form_round_trips() {
+        for policy in
+            [Policy::Off, Policy::Percent(0), Policy::Percent(u32::MAX), Policy::Background { percent: 7 }]
+        {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_errors() {
+        for text in ["", "Off", "of", "percent", "percentage:3", "10"] {
+            assert_eq!(text.parse::<Policy>(), Err(ParsePolicyError::Unknown), "{text:?}");
+        }
+        for text in
+            ["percent:", "percent:+1", "percent:-1", "percent:1%", "background:x", "percent:4294967296"]
+        {
+            assert_eq!(text.parse::<Policy>(), Err(ParsePolicyError::Percentage), "{text:?}");
+        }
+    }
+}
