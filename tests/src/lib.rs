@@ -1,0 +1,5 @@
+//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, a generator.
+
+pub mod block;
+pub mod memory;
+pub mod rng;

@@ -1,0 +1,137 @@
+//! What the kernel says about this process's memory. Nothing here takes heap memory, so that measuring does not
+//! change what is measured.
+#![allow(unsafe_code, reason = "mincore, mlock and errno are libc functions")]
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+
+const PAGE: usize = 4096;
+
+/// Calls `line` with each line of a file of /proc.
+fn each_line(path: &str, mut line: impl FnMut(&str)) {
+    let mut file = File::open(path).unwrap_or_else(|error| panic!("cannot open {path}: {error}"));
+    let mut buffer = [0; 16 << 10];
+    let mut held = 0;
+    loop {
+        let read =
+            file.read(&mut buffer[held..]).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+        let end = held + read;
+        let mut from = 0;
+        while let Some(len) = buffer[from..end].iter().position(|&byte| byte == b'\n') {
+            line(str::from_utf8(&buffer[from..from + len]).unwrap_or(""));
+            from += len + 1;
+        }
+        if read == 0 {
+            return;
+        }
+        buffer.copy_within(from..end, 0);
+        held = end - from;
+        assert!(held < buffer.len(), "a line of {path} is too long");
+    }
+}
+
+fn rollup(name: &str) -> u64 {
+    let mut value = None;
+    each_line("/proc/self/smaps_rollup", |line| {
+        if let Some(rest) = line.strip_prefix(name) {
+            value = rest.split_ascii_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+        }
+    });
+    value.expect("the kernel prints this line") * 1024
+}
+
+/// Resident set size of the process. Exact: the kernel walks the page tables.
+#[must_use]
+pub fn rss() -> u64 {
+    rollup("Rss:")
+}
+
+/// The anonymous part of the resident set: heap and stacks, without the program's text, which comes in by page
+/// faults at any time. Exact.
+#[must_use]
+pub fn anonymous() -> u64 {
+    rollup("Anonymous:")
+}
+
+/// Resident bytes of the pages that `range` touches, by mincore.
+///
+/// # Panics
+/// If part of the range is not mapped.
+#[must_use]
+pub fn resident_in(range: Range<usize>) -> u64 {
+    let mut at = range.start & !(PAGE - 1);
+    let end = range.end.next_multiple_of(PAGE);
+    let mut pages = 0;
+    let mut states = [0_u8; 4096];
+    while at < end {
+        let len = (end - at).min(states.len() * PAGE);
+        // SAFETY: mincore writes one byte a page, and `states` has room for `len / PAGE`; it reads nothing of the range.
+        let result = unsafe { libc::mincore(at as *mut libc::c_void, len, states.as_mut_ptr()) };
+        assert_eq!(result, 0, "mincore({at:#x}, {len:#x}): {}", std::io::Error::last_os_error());
+        pages += states[..len / PAGE].iter().filter(|&&state| state & 1 == 1).count();
+        at += len;
+    }
+    (pages * PAGE) as u64
+}
+
+/// Resident bytes of all mappings that belong to ebbtide's heap.
+#[must_use]
+pub fn resident_in_heap() -> u64 {
+    let mut total = 0;
+    each_line("/proc/self/maps", |line| {
+        let mut words = line.split_ascii_whitespace();
+        let (range, access) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let (from, to) = range.split_once('-').expect("a mapping has two ends");
+        let hex = |text| usize::from_str_radix(text, 16).expect("addresses are hexadecimal");
+        if access.starts_with("rw") && ebbtide_alloc::owns(hex(from) as *const u8) {
+            total += resident_in(hex(from)..hex(to));
+        }
+    });
+    total
+}
+
+/// Locks the pages that `range` touches into memory. False where the limit on locked memory forbids it.
+#[must_use]
+pub fn lock(range: &Range<usize>) -> bool {
+    // SAFETY: locking changes no contents; a range that is not mapped is an error.
+    unsafe { libc::mlock(range.start as *const libc::c_void, range.len()) == 0 }
+}
+
+/// Takes the lock back.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn unlock(range: &Range<usize>) {
+    // SAFETY: as for `lock`.
+    let result = unsafe { libc::munlock(range.start as *const libc::c_void, range.len()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// The thread's errno.
+#[must_use]
+pub fn errno() -> i32 {
+    // SAFETY: the function returns the address of this thread's errno, which is always valid.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets the thread's errno.
+pub fn set_errno(value: i32) {
+    // SAFETY: as for `errno`.
+    unsafe { *libc::__errno_location() = value };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_what_is_touched() {
+        let before = (rss(), anonymous());
+        let memory = vec![1_u8; 32 << 20];
+        let start = std::hint::black_box(&memory).as_ptr() as usize;
+        assert!(rss() >= before.0 + (31 << 20));
+        assert!(anonymous() >= before.1 + (31 << 20));
+        assert!(resident_in(start..start + memory.len()) >= 32 << 20);
+    }
+}

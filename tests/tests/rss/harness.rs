@@ -1,0 +1,123 @@
+//! Parent and child: the parent lists the trials and starts a process for each; the child runs one.
+
+use std::io::Read;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ebbtide::Policy;
+use ebbtide_tests::memory::anonymous;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Names the trial that a process is to run.
+const TRIAL: &str = "EBBTIDE_TRIAL";
+
+/// A hung child is ended after this long. The longest takes about two seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+pub(crate) const KIB: u64 = 1 << 10;
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// A trial by its name. It fails by panicking.
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(),
+}
+
+pub(crate) fn main(cases: &[Case]) -> ExitCode {
+    let Ok(name) = std::env::var(TRIAL) else { return parent(cases) };
+    let case = cases.iter().find(|case| case.name == name).expect("the parent names a trial that exists");
+    assert!(ebbtide::is_active(), "the trials are about ebbtide");
+    (case.run)();
+    ExitCode::SUCCESS
+}
+
+fn parent(cases: &[Case]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let nocapture = arguments.nocapture;
+    let trial = |case: &Case| {
+        let name = case.name;
+        Trial::test(name, move || child(name, nocapture))
+    };
+    libtest_mimic::run(&arguments, cases.iter().map(trial).collect()).exit_code()
+}
+
+fn child(name: &str, nocapture: bool) -> Result<(), Failed> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .env(TRIAL, name)
+        .env_remove("EBBTIDE_POLICY")
+        .env_remove("EBBTIDE_TRACE")
+        .env_remove("EBBTIDE_MEMORY_LIMIT");
+    let (status, said) = finish(command, nocapture)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{status}\n{said}").into())
+}
+
+/// Runs a command to its end, or ends it when patience does. Returns what it wrote to stderr.
+pub(crate) fn finish(mut command: Command, nocapture: bool) -> std::io::Result<(ExitStatus, String)> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(if nocapture { Stdio::inherit() } else { Stdio::piped() });
+    let mut child = command.spawn()?;
+    let stderr = child.stderr.take();
+    let reader = thread::spawn(move || {
+        let mut said = Vec::new();
+        if let Some(mut stderr) = stderr {
+            let _ = stderr.read_to_end(&mut said);
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the trial hung and was ended"));
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    Ok((status, reader.join().unwrap_or_default()))
+}
+
+/// Sets the policy, brings everything that a trial uses into memory once, and returns the resident heap bytes to
+/// compare with.
+pub(crate) fn start(policy: Policy) -> u64 {
+    ebbtide::set_policy(policy);
+    drop(vec![1_u8; 100_000]);
+    let _ = ebbtide::mem_stats();
+    ebbtide::free_os_memory();
+    anonymous()
+}
+
+/// A vector that can take `len` items and whose memory is resident already, so that the trial's own bookkeeping is
+/// below its start line.
+pub(crate) fn resident_vec<T: Default>(len: usize) -> Vec<T> {
+    let mut vec = Vec::with_capacity(len);
+    for _ in 0..len {
+        vec.push(std::hint::black_box(T::default()));
+    }
+    vec
+}
+
+/// Panics with the numbers unless `left <= right + slack`.
+#[track_caller]
+pub(crate) fn at_most(what: &str, left: u64, right: u64, slack: u64) {
+    assert!(
+        left <= right + slack,
+        "{what}: {left} is more than {right} by {}, allowed {slack}",
+        left - right
+    );
+}
+
+/// Panics with the numbers unless `left` and `right` differ by `slack` at most.
+#[track_caller]
+pub(crate) fn near(what: &str, left: u64, right: u64, slack: u64) {
+    let apart = left.abs_diff(right);
+    assert!(apart <= slack, "{what}: {left} and {right} are {apart} apart, allowed {slack}");
+}
