@@ -1,0 +1,90 @@
+//! Builds the programs of the peers and runs them, one at a time.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::peer::Peer;
+
+/// A built program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The allocator it runs on.
+    pub peer: Peer,
+    path: PathBuf,
+    /// Set for its runs, where the environment does not say otherwise.
+    defaults: Vec<(&'static str, &'static str)>,
+}
+
+/// The target directory that this bench was built in: `<target>/release/deps/<bench>`.
+fn target_dir() -> Result<PathBuf, String> {
+    let exe = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let dir = exe.ancestors().nth(3).ok_or("this program does not lie in a target directory")?;
+    Ok(dir.to_path_buf())
+}
+
+/// Path of the example that cargo's JSON messages name.
+fn executable(messages: &str, example: &str) -> Option<PathBuf> {
+    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let matches = message["target"]["name"] == example;
+        message["executable"].as_str().filter(|_| matches).map(PathBuf::from)
+    })
+}
+
+/// Builds the peer's program with the profile of the benches.
+///
+/// # Errors
+/// If cargo cannot be run or the build fails. What cargo says goes to stderr.
+pub fn build(peer: Peer) -> Result<Program, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--profile", "bench", "--message-format", "json-render-diagnostics"]);
+    command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target_dir()?);
+    command.args(["--example", peer.example, "--features", &peer.features.join(",")]);
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cannot build {}: {}", peer.example, output.status));
+    }
+    let path = executable(&String::from_utf8_lossy(&output.stdout), peer.example);
+    let path = path.ok_or_else(|| format!("cargo names no executable for {}", peer.example))?;
+    Ok(Program { peer, path, defaults: Vec::new() })
+}
+
+impl Program {
+    /// Sets an environment variable for the runs, unless the user has set it.
+    #[must_use]
+    pub fn with_default(mut self, name: &'static str, value: &'static str) -> Self {
+        if std::env::var_os(name).is_none() {
+            self.defaults.push((name, value));
+        }
+        self
+    }
+
+    /// Runs the program, and reads the line of JSON that it prints.
+    ///
+    /// # Errors
+    /// If it cannot be run, fails, or prints anything else.
+    pub fn run(&self, arguments: &[&str]) -> Result<Value, String> {
+        let what = || format!("{} {}", self.peer.example, arguments.join(" "));
+        let mut command = Command::new(&self.path);
+        let output =
+            command.args(arguments).envs(self.defaults.iter().copied()).stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| format!("cannot run {}: {error}", what()))?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", what(), output.status));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("{} printed no JSON: {error}", what()))
+    }
+
+    /// The allocator's version, as the program knows it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn version(&self) -> Result<String, String> {
+        let value = self.run(&["version"])?;
+        Ok(value["version"].as_str().unwrap_or("unknown").to_owned())
+    }
+}

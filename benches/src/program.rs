@@ -1,0 +1,73 @@
+//! What the programs in `examples/` do: run one workload or scenario and print one line of JSON.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::effort::Effort;
+use crate::memory::peak_rss;
+use crate::scenarios::{self, ReleaseCall};
+use crate::workloads;
+
+/// What a program knows about its global allocator.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The allocator and its version, for the record.
+    pub version: String,
+    /// Its own "release now".
+    pub release: ReleaseCall,
+}
+
+const USAGE: &str = "usage: PROGRAM version | workload NAME [--quick] | scenario NAME";
+
+/// Runs what the command line names.
+#[must_use]
+pub fn main(subject: &Subject) -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["version"] => Some(json!({ "version": subject.version })),
+        ["workload", name] => workload(name, Effort::FULL),
+        ["workload", name, "--quick"] => workload(name, Effort::QUICK),
+        ["scenario", name] => scenario(name, subject.release),
+        _ => None,
+    };
+    match result {
+        Some(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        None => {
+            eprintln!("{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn workload(name: &str, effort: Effort) -> Option<Value> {
+    let workload = workloads::find(name)?;
+    (workload.run)(Effort::WARM_UP);
+    let sample = (workload.run)(effort);
+    Some(json!({
+        "workload": name,
+        "value": sample.ns_per_op() / workload.per,
+        "unit": workload.unit,
+        "ops": sample.ops,
+        "elapsed_ns": sample.elapsed.as_nanos() as u64,
+        "peak_rss": peak_rss(),
+    }))
+}
+
+fn scenario(name: &str, call: ReleaseCall) -> Option<Value> {
+    let scenario = scenarios::find(name)?;
+    let outcome = (scenario.run)(call);
+    Some(json!({
+        "scenario": name,
+        "peak": outcome.peak,
+        "floor": outcome.floor,
+        "before": outcome.before,
+        "after": outcome.after,
+        "latency_ns": outcome.latency.as_nanos() as u64,
+        "reported": outcome.reported,
+    }))
+}
