@@ -42,16 +42,16 @@ impl Central {
         Self { listed: Treap::new(), count: 0 }
     }
 
-    fn list(&mut self, space: &Space, span: UnitIndex) {
-        space.span(span).set_state(SpanState::Listed);
+    fn list(&mut self, space: &Space, class: SizeClass, span: UnitIndex) {
+        space.span(span).set_state(class, SpanState::Listed);
         self.listed.insert(&ByAddress(space), span);
         self.count += 1;
     }
 
-    fn unlist(&mut self, space: &Space, span: UnitIndex, state: SpanState) {
+    fn unlist(&mut self, space: &Space, class: SizeClass, span: UnitIndex, state: SpanState) {
         self.listed.remove(&ByAddress(space), span);
         self.count -= 1;
-        space.span(span).set_state(state);
+        space.span(span).set_state(class, state);
     }
 
     /// For `verify`.
@@ -122,9 +122,9 @@ impl<O: Os> Heap<O> {
         let record = self.space.span(span);
         {
             let mut central = self.central(class);
-            record.set_state(SpanState::Full);
+            record.set_state(class, SpanState::Full);
             if record.has_room(class.geometry()) {
-                central.list(&self.space, span);
+                central.list(&self.space, class, span);
             }
         }
         if record.is_wholly_free(class.geometry(), 0) {
@@ -138,13 +138,13 @@ impl<O: Os> Heap<O> {
             let mut central = self.central(class);
             if !current.is_nil() {
                 let record = self.space.span(current);
-                record.set_state(SpanState::Full);
+                record.set_state(class, SpanState::Full);
                 if record.has_room(class.geometry()) {
-                    central.list(&self.space, current);
+                    central.list(&self.space, class, current);
                 }
             }
             if let Some(span) = central.listed.first(&ByAddress(&self.space)) {
-                central.unlist(&self.space, span, SpanState::Owned);
+                central.unlist(&self.space, class, span, SpanState::Owned);
                 return Some(span);
             }
         }
@@ -175,12 +175,12 @@ impl<O: Os> Heap<O> {
             got = self.take_pass(span, geometry, out, got, |word| resident_slots(geometry, released, word));
         }
         if got < out.len() {
-            let before = got;
             got = self.take_pass(span, geometry, out, got, |word| geometry.full_word(word));
-            if released != 0 && got > before {
-                let end = out.len();
-                self.reacquire(span, geometry, &out[end - got..end - before]);
-            }
+        }
+        // Read again: a release may have given pages back between the first look and the taking of their slots. It
+        // marks a page before it gives the slots back, so whoever has a slot sees the mark.
+        if got > 0 && self.released_pages(span, geometry) != 0 {
+            self.reacquire(span, geometry, &out[out.len() - got..]);
         }
         got
     }
@@ -196,7 +196,10 @@ impl<O: Os> Heap<O> {
         let record = self.space.span(span);
         let base = self.space.address(span).as_ptr();
         for word in 0..geometry.words() {
-            let free = record.look(word) & allowed(word);
+            let free = match record.look(word) {
+                0 => 0,
+                free => free & allowed(word),
+            };
             if free == 0 {
                 continue;
             }
@@ -260,13 +263,13 @@ impl<O: Os> Heap<O> {
     }
 
     #[cold]
-    fn list_span(&self, class: SizeClass, span: UnitIndex) {
+    pub(crate) fn list_span(&self, class: SizeClass, span: UnitIndex) {
         let mut central = self.central(class);
         let record = self.space.span(span);
-        // While this thread came here the span may have been listed, given up and begun anew. Under the lock of the
-        // class neither answer can change any more.
-        if record.state() == SpanState::Full && record.class() == class {
-            central.list(&self.space, span);
+        // While this thread came here the span may have been listed, given up and begun anew. If it is full and of this
+        // class now, that stands still under the lock of the class.
+        if record.class_and_state() == (class, SpanState::Full) {
+            central.list(&self.space, class, span);
         }
     }
 
@@ -276,11 +279,11 @@ impl<O: Os> Heap<O> {
         {
             let mut central = self.central(class);
             let record = self.space.span(span);
-            let listed = record.state() == SpanState::Listed && record.class() == class;
+            let listed = record.class_and_state() == (class, SpanState::Listed);
             if !listed || central.count < least || !record.take_all(class.geometry()) {
                 return false;
             }
-            central.unlist(&self.space, span, SpanState::None);
+            central.unlist(&self.space, class, span, SpanState::None);
         }
         self.page_heap().free(&self.context(), span);
         true

@@ -38,13 +38,27 @@ impl Plan {
         let pages = size.max(1).div_ceil(PAGE);
         let huge = size.checked_next_multiple_of(HUGE)?;
         if size >= HUGE && huge - size <= size / 16 {
-            let units = UnitCount::covering(huge)?;
-            let align = UnitCount::covering(align.max(HUGE))?.0;
-            return Some(Self { units, align, purpose: Purpose::Huge, owned_pages: huge / PAGE });
+            return Self::huge(size, align);
         }
         let units = UnitCount::covering(size.max(1))?;
         let align = UnitCount::covering(align)?.0;
         Some(Self { units, align, purpose: Purpose::Spans, owned_pages: pages })
+    }
+}
+
+impl Plan {
+    /// As many huge pages as hold `size`.
+    fn huge(size: usize, align: usize) -> Option<Self> {
+        let bytes = size.checked_next_multiple_of(HUGE)?;
+        let units = UnitCount::covering(bytes)?;
+        let align = UnitCount::covering(align.max(HUGE))?.0;
+        Some(Self { units, align, purpose: Purpose::Huge, owned_pages: bytes / PAGE })
+    }
+
+    /// For a block that lies where runs for `purpose` lie already: one of huge pages stays with these while it has
+    /// any, rather than move to and fro as it grows.
+    fn at(purpose: Purpose, size: usize, align: usize) -> Option<Self> {
+        if purpose == Purpose::Huge && size >= HUGE { Self::huge(size, align) } else { Self::of(size, align) }
     }
 }
 
@@ -60,9 +74,14 @@ impl<O: Os> Heap<O> {
                 kind: RunKind::Large,
                 prefer_zero: false,
             };
-            let run = self.page_heap().allocate(&self.context(), self.reservation, request)?;
+            let run = {
+                let mut page_heap = self.page_heap();
+                let run = page_heap.allocate(&self.context(), self.reservation, request)?;
+                // Under the lock: a release that finds the run must not take the pages of its past for idle ones.
+                self.space.meta(run).set_owned_pages(plan.owned_pages);
+                run
+            };
             self.own_pages(run, 0, plan.owned_pages, zeroed);
-            self.space.meta(run).set_owned_pages(plan.owned_pages);
             Some(self.space.address(run).as_ptr())
         });
         if block.is_some() {
@@ -85,6 +104,10 @@ impl<O: Os> Heap<O> {
     pub(crate) fn free_run(&self, run: UnitIndex) {
         let mut page_heap = self.page_heap();
         let meta = self.space.meta(run);
+        if !matches!(meta.kind(), RunKind::Large | RunKind::Region) {
+            debug_assert!(false, "{run:?} is freed twice, or was never allocated");
+            return;
+        }
         // Relaxed: the lock orders all use of the pin.
         if meta.pinned.load(Ordering::Relaxed) == UNPINNED {
             page_heap.free(&self.context(), run);
@@ -95,12 +118,12 @@ impl<O: Os> Heap<O> {
 
     /// Changes the size of a block without moving it, if that can be.
     pub(crate) fn resize_large(&self, block: *mut u8, size: usize, align: usize) -> bool {
-        let (Some(run), Some(plan)) = (self.space.unit_of(block as usize), Plan::of(size, align)) else {
-            return false;
-        };
+        let Some(run) = self.space.unit_of(block as usize) else { return false };
         let meta = self.space.meta(run);
         let mut page_heap = self.page_heap();
-        let here = page_heap.purpose_serves(run, plan.purpose);
+        let now = if page_heap.serves(run, Purpose::Spans) { Purpose::Spans } else { Purpose::Huge };
+        let Some(plan) = Plan::at(now, size, align) else { return false };
+        let here = page_heap.serves(run, plan.purpose);
         if !here || meta.pinned.load(Ordering::Relaxed) != UNPINNED {
             return false;
         }

@@ -87,7 +87,8 @@ pub fn owns(address: *const u8) -> bool {
 }
 
 /// Sets the function to call when free runs hold more resident memory than the armed threshold. It is called on the
-/// thread that freed, without locks, once for each [`set_pressure_threshold`]; it may allocate.
+/// thread that freed, without locks, once for each [`set_pressure_threshold`]; it may allocate. If it panics, the
+/// process aborts.
 pub fn set_pressure_hook(hook: fn()) {
     HEAP.pressure.set_hook(hook);
 }

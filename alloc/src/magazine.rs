@@ -139,6 +139,8 @@ pub(crate) struct ThreadCache {
     magazines: [Magazine; CLASSES],
     /// How many entries at the bottom of each stack a release has taken since the owner's last slow path.
     robbed: [AtomicU32; CLASSES],
+    /// Whether any of these is not 0.
+    is_robbed: AtomicBool,
     /// The owner's thread local that points here, while it has one. Changed under the lock.
     pub(crate) pointer: AtomicPtr<AtomicPtr<ThreadCache>>,
     /// Held for all but the fast path.
@@ -173,6 +175,7 @@ impl ThreadCache {
         Self {
             magazines: [const { Magazine::empty() }; CLASSES],
             robbed: [const { AtomicU32::new(0) }; CLASSES],
+            is_robbed: AtomicBool::new(false),
             pointer: AtomicPtr::new(core::ptr::null_mut()),
             lock: Lock::new(()),
             current: [const { Cell::new(UnitIndex::NIL.0) }; CLASSES],
@@ -244,12 +247,17 @@ impl ThreadCache {
         if from < to {
             // Relaxed: the lock orders it.
             robbed.store(to as u32, Ordering::Relaxed);
+            self.is_robbed.store(true, Ordering::Relaxed);
         }
         magazine.entries(from, to)
     }
 
     /// Moves what a release has left of the stacks to their bottoms. Only the owner calls this, under the lock.
     pub(crate) fn mend(&self) {
+        if !self.is_robbed.load(Ordering::Relaxed) {
+            return;
+        }
+        self.is_robbed.store(false, Ordering::Relaxed);
         for class in SizeClass::all() {
             let robbed = self.robbed[class.index()].swap(0, Ordering::Relaxed) as usize;
             self.magazine(class).forget_oldest(robbed);

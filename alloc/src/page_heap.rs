@@ -6,7 +6,7 @@
 use crate::os::Os;
 use crate::unit_table::RunKind;
 use crate::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex};
-use crate::zone::{Context, Purpose, Zone, resident_pages};
+use crate::zone::{Context, Purpose, Refusal, Zone, resident_pages};
 
 /// Three zones in a segment that has room for them, one in any other.
 const MAX_ZONES: usize = 3 + 31;
@@ -55,32 +55,35 @@ impl PageHeap {
         request: Request,
     ) -> Option<UnitIndex> {
         let run = match self.allocate_here(cx, request) {
-            Some(run) => run,
-            None => {
+            Err(Refusal::NoRoom) => {
                 let needed = request.units.0.checked_add(request.align)?;
                 self.add_segment(cx, reservation, needed)?;
-                self.allocate_here(cx, request)?
+                self.allocate_here(cx, request).ok()?
             }
+            result => result.ok()?,
         };
         cx.counters.run_bytes.add(request.units.bytes());
         Some(run)
     }
 
-    fn allocate_here<O: Os>(&mut self, cx: &Context<'_, O>, request: Request) -> Option<UnitIndex> {
+    fn allocate_here<O: Os>(&mut self, cx: &Context<'_, O>, request: Request) -> Result<UnitIndex, Refusal> {
         let Request { units: UnitCount(units), align, purpose, kind, prefer_zero } = request;
-        let zones = &mut self.zones[..self.count];
-        zones.iter_mut().filter(|zone| zone.serves(purpose)).find_map(|zone| {
+        let mut refusal = Refusal::NoRoom;
+        for zone in self.zones[..self.count].iter_mut().filter(|zone| zone.serves(purpose)) {
             let run = zone.find(cx, units, align);
             if let Some(run) = run
                 && !(prefer_zero && has_dirt(cx, run, units))
             {
-                return Some(zone.carve(cx, run, units, align, kind));
+                return Ok(zone.carve(cx, run, units, align, kind));
             }
-            if let Some(fresh) = zone.extend(cx, units, align, kind, prefer_zero) {
-                return Some(fresh);
+            match (zone.extend(cx, units, align, kind, prefer_zero), run) {
+                (Ok(fresh), _) => return Ok(fresh),
+                (Err(_), Some(run)) => return Ok(zone.carve(cx, run, units, align, kind)),
+                (Err(reason), None) if reason == Refusal::NoMemory => refusal = reason,
+                (Err(_), None) => {}
             }
-            run.map(|run| zone.carve(cx, run, units, align, kind))
-        })
+        }
+        Err(refusal)
     }
 
     /// Gives back a run of any kind.
@@ -125,7 +128,7 @@ impl PageHeap {
     }
 
     /// Whether a run lies where runs for `purpose` may lie.
-    pub(crate) fn purpose_serves(&self, run: UnitIndex, purpose: Purpose) -> bool {
+    pub(crate) fn serves(&self, run: UnitIndex, purpose: Purpose) -> bool {
         self.zones().iter().any(|zone| zone.holds(run) && zone.serves(purpose))
     }
 
@@ -139,8 +142,9 @@ impl PageHeap {
         }
         let segment = cx.space.reserve(cx.os, reservation, needed)?;
         let (first, units) = (segment.first(), segment.units());
-        if units < DIVIDED_FROM {
+        if units < DIVIDED_FROM || needed > units / 4 {
             self.push(Zone::new(ALL, first, first.plus(units)));
+            cx.advise_huge(first, first.plus(units), false);
             return Some(());
         }
         // Blocks of huge pages lie apart, so that one advice covers them all and splits no mapping.
@@ -150,7 +154,10 @@ impl PageHeap {
         self.push(Zone::new(Purpose::Spans as u8, first, spans_end));
         self.push(Zone::new(Purpose::Huge as u8, spans_end, huge_end));
         self.push(Zone::new(Purpose::Arena as u8, huge_end, first.plus(units)));
-        cx.advise_huge(spans_end, huge_end);
+        // Elsewhere a huge page would bring pages in that nobody touched, and fill holes that were given back.
+        cx.advise_huge(first, spans_end, false);
+        cx.advise_huge(spans_end, huge_end, true);
+        cx.advise_huge(huge_end, first.plus(units), false);
         Some(())
     }
 

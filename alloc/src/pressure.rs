@@ -1,7 +1,8 @@
 //! The trigger for policies: a function to call when free runs hold too much resident memory.
 //!
 //! Mechanism only: what is too much, and what to do then, is decided above. The check is one load and one compare on
-//! paths that free whole runs. The hook runs on the freeing thread, without locks, and may allocate.
+//! paths that free whole runs. The hook runs on the freeing thread, without locks, and may allocate. A
+//! panic in it ends the process.
 
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -50,9 +51,18 @@ impl Pressure {
         if disarmed.is_ok() && !hook.is_null() {
             // SAFETY: what is not null was stored by `set_hook` from a `fn()`.
             let hook = unsafe { core::mem::transmute::<*mut (), fn()>(hook) };
-            hook();
+            call(hook);
         }
     }
+}
+
+/// Calls the hook. One that panics ends the process: an allocator must not unwind into the code that frees.
+#[expect(
+    improper_ctypes_definitions,
+    reason = "called from here alone; the ABI is what makes unwinding abort"
+)]
+extern "C" fn call(hook: fn()) {
+    hook();
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::heap::{HEAP, Heap};
 use crate::large::for_each_unit;
-use crate::os::Os;
+use crate::os::{Os, resident_bytes};
 use crate::page_heap::Request;
 use crate::unit_table::RunKind;
 use crate::units::{PAGE, UNIT, UnitCount, UnitIndex, page_mask};
@@ -103,8 +103,10 @@ impl Region {
         self.len
     }
 
-    /// Makes the bytes of `range` read as zero. Costs nothing where they are known to: in pages that came fresh. Only
-    /// the first call for a byte counts: it undoes what was there before the region, not what the owner wrote.
+    /// Makes the bytes of `range` read as zero, before they are first written. Costs nothing where pages came fresh.
+    ///
+    /// It undoes what was there before the region. What the owner has written since may be cleared or not, so it is no
+    /// way to clear that.
     ///
     /// # Panics
     /// If the range reaches beyond the region.
@@ -156,7 +158,7 @@ impl Region {
     /// Bytes of the region that are resident, as the kernel sees it; all of them if it cannot be asked.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
-        HEAP.os.resident(self.base, self.len).unwrap_or(self.len)
+        resident_bytes(&HEAP.os, self.base, self.len).unwrap_or(self.len)
     }
 }
 
@@ -180,12 +182,18 @@ impl<O: Os> Heap<O> {
             kind: RunKind::Region,
             prefer_zero: bytes >= PREFER_ZERO,
         };
-        let run = self.page_heap().allocate(&self.context(), self.reservation, request)?;
+        let run = {
+            let mut page_heap = self.page_heap();
+            let run = page_heap.allocate(&self.context(), self.reservation, request)?;
+            // Under the lock, as for a large block.
+            (0..units.0).for_each(|unit| self.space.meta(run.plus(unit)).clear_retired());
+            self.space.meta(run).set_owned_pages(units.bytes() / PAGE);
+            run
+        };
         let mut dirty = 0..0;
         let mut reacquired = 0;
         for unit in 0..units.0 {
             let meta = self.space.meta(run.plus(unit));
-            meta.clear_retired();
             let released = meta.reacquire(u16::MAX);
             reacquired += released.count_ones() as usize;
             if released != u16::MAX {
@@ -195,7 +203,6 @@ impl<O: Os> Heap<O> {
         }
         self.counters.reacquired_total.add(reacquired * PAGE);
         self.counters.large_mallocs.add(1);
-        self.space.meta(run).set_owned_pages(units.bytes() / PAGE);
         Some(Region { base: self.space.address(run), len: units.bytes(), dirty })
     }
 
@@ -221,9 +228,7 @@ impl<O: Os> Heap<O> {
     pub(crate) fn mark_released(&self, run: UnitIndex, pages: &Range<usize>) -> usize {
         let mut bytes = 0;
         for_each_unit(pages.start, pages.end, |unit, mask| {
-            let meta = self.space.meta(run.plus(unit as u32));
-            bytes += (mask & !meta.released()).count_ones() as usize * PAGE;
-            meta.add_released(mask);
+            bytes += self.space.meta(run.plus(unit as u32)).add_released(mask).count_ones() as usize * PAGE;
         });
         self.counters.released_total.add(bytes);
         bytes

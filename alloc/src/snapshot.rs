@@ -34,7 +34,7 @@ impl<O: Os> Heap<O> {
             let range = self.page_heap().zones()[zone].used();
             let mut at = UnitIndex(range.start);
             while at.0 < range.end {
-                self.tally_run(at, &mut tally);
+                self.tally_run(at, range.end - at.0, &mut tally);
                 at = next_head(&self.space, at);
             }
         }
@@ -74,17 +74,19 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    fn tally_run(&self, run: UnitIndex, tally: &mut Tally) {
+    fn tally_run(&self, run: UnitIndex, most: u32, tally: &mut Tally) {
         let meta = self.space.meta(run);
+        // A head that has just become the last unit of a free run carries the length of that run.
+        let len = meta.len().min(most);
         match meta.kind() {
             RunKind::Body => {}
             RunKind::Free | RunKind::Leaving => {
-                for unit in 0..meta.len() {
+                for unit in 0..len {
                     tally.free += page_bytes(!self.space.meta(run.plus(unit)).released());
                 }
             }
             RunKind::Large | RunKind::Region => {
-                for unit in 0..meta.len() {
+                for unit in 0..len {
                     let idle = self.idle_mask(run, unit);
                     let released = self.space.meta(run.plus(unit)).released();
                     tally.inuse += page_bytes(!idle);
@@ -92,18 +94,19 @@ impl<O: Os> Heap<O> {
                     tally.free += page_bytes(idle & !released);
                 }
             }
-            RunKind::Small => self.tally_span(run, tally),
+            RunKind::Small => self.tally_span(run, len, tally),
         }
     }
 
-    fn tally_span(&self, span: UnitIndex, tally: &mut Tally) {
+    fn tally_span(&self, span: UnitIndex, len: u32, tally: &mut Tally) {
         let record = self.space.span(span);
-        if record.state() == SpanState::None {
+        let (class, state) = record.class_and_state();
+        if state == SpanState::None {
             // It is being set up or given up: count it as free memory that may be resident.
-            tally.free += (self.space.meta(span).len() as usize * UNIT) as u64;
+            tally.free += (len as usize * UNIT) as u64;
             return;
         }
-        let geometry = record.class().geometry();
+        let geometry = class.geometry();
         let mut words = [0u64; MAX_WORDS];
         let mut used = 0;
         for (word, copy) in words.iter_mut().enumerate().take(geometry.words()) {

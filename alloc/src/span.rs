@@ -6,10 +6,10 @@
 //! - `Listed`: in its class's list of spans with room;
 //! - `Full`: neither; the next thread that frees into it lists it.
 //!
-//! Invariants: `class` and `state` leave `Listed` and `Full` only under the lock of the class; a span goes back to the
+//! Invariants: a span leaves `Listed` and `Full` only under the lock of its class; a span goes back to the
 //! page heap only when all its bits were taken at once, so a taken bit keeps the span what it is.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use static_assertions::const_assert_eq;
 
@@ -31,10 +31,9 @@ pub(crate) enum SpanState {
 #[repr(C, align(64))]
 pub(crate) struct SpanRecord {
     free: [AtomicU64; MAX_WORDS],
-    state: AtomicU8,
-    class: AtomicU8,
-    /// Counts the spans that began here, to tell a span from its successor.
-    epoch: AtomicU32,
+    /// The class in the high byte, the state in the low one: they are read together, since a record that is not of
+    /// the class whose lock one holds may change at any time.
+    tag: AtomicU16,
     /// Links of the list of spans with room.
     pub(crate) left: AtomicU32,
     pub(crate) right: AtomicU32,
@@ -42,6 +41,10 @@ pub(crate) struct SpanRecord {
 
 // Nine cache lines: an odd number, so that the first lines of neighbouring records fall into different cache sets.
 const_assert_eq!(size_of::<SpanRecord>(), 576);
+
+fn tag(class: SizeClass, state: SpanState) -> u16 {
+    u16::from_be_bytes([class.index() as u8, state as u8])
+}
 
 /// What giving slots back to a word changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +60,8 @@ pub(crate) struct Given {
 impl SpanRecord {
     /// Begins a span of `class` that the caller owns. All slots are free. No bit may be set.
     pub(crate) fn begin(&self, class: SizeClass) {
-        // Release on the bits: who takes one sees class, state and epoch.
-        self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        self.class.store(class.index() as u8, Ordering::Relaxed);
-        self.state.store(SpanState::Owned as u8, Ordering::Relaxed);
+        // Relaxed, and Release on the bits: who takes one sees class and state.
+        self.tag.store(tag(class, SpanState::Owned), Ordering::Relaxed);
         let geometry = class.geometry();
         for word in 0..geometry.words() {
             debug_assert_eq!(self.free[word].load(Ordering::Relaxed), 0);
@@ -68,33 +69,38 @@ impl SpanRecord {
         }
     }
 
+    /// The class of the span that begins here. It stands still for who owns a slot of the span, or its class's lock.
     pub(crate) fn class(&self) -> SizeClass {
-        SizeClass::from_index(self.class.load(Ordering::Relaxed) as usize)
-    }
-
-    pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Relaxed)
+        self.class_and_state().0
     }
 
     pub(crate) fn state(&self) -> SpanState {
+        self.class_and_state().1
+    }
+
+    pub(crate) fn class_and_state(&self) -> (SizeClass, SpanState) {
         // SeqCst: a thread that frees stores a bit, then reads the state; a thread that lets go of the span stores
         // the state, then reads the bits. One of them must see the other, or the span is lost to its class.
-        match self.state.load(Ordering::SeqCst) {
+        let [class, state] = self.tag.load(Ordering::SeqCst).to_be_bytes();
+        let state = match state {
             1 => SpanState::Owned,
             2 => SpanState::Listed,
             3 => SpanState::Full,
             _ => SpanState::None,
-        }
+        };
+        (SizeClass::from_index(class as usize), state)
     }
 
-    pub(crate) fn set_state(&self, state: SpanState) {
-        // SeqCst: see `state`.
-        self.state.store(state as u8, Ordering::SeqCst);
+    /// Changes the state. The caller owns the span, or holds the lock of its class.
+    pub(crate) fn set_state(&self, class: SizeClass, state: SpanState) {
+        debug_assert_eq!(self.class(), class);
+        // SeqCst: see `class_and_state`.
+        self.tag.store(tag(class, state), Ordering::SeqCst);
     }
 
     /// The free slots of a word, which may change at any time.
     pub(crate) fn look(&self, word: usize) -> u64 {
-        // SeqCst: see `state`.
+        // SeqCst: see `class_and_state`.
         self.free[word].load(Ordering::SeqCst)
     }
 
@@ -108,7 +114,7 @@ impl SpanRecord {
     /// Gives slots back. The caller owns them.
     #[inline(always)]
     pub(crate) fn give(&self, word: usize, mask: u64, geometry: &Geometry) -> Given {
-        // Release: our use of the slot happens before the next owner's; SeqCst: see `state`.
+        // Release: our use of the slot happens before the next owner's; SeqCst: see `class_and_state`.
         let before = self.free[word].fetch_or(mask, Ordering::SeqCst);
         Given {
             was_empty: before == 0,
@@ -176,9 +182,7 @@ mod tests {
     fn record() -> SpanRecord {
         SpanRecord {
             free: [const { AtomicU64::new(0) }; MAX_WORDS],
-            state: AtomicU8::new(0),
-            class: AtomicU8::new(0),
-            epoch: AtomicU32::new(0),
+            tag: AtomicU16::new(0),
             left: AtomicU32::new(0),
             right: AtomicU32::new(0),
         }
@@ -219,7 +223,7 @@ mod tests {
         let geometry = class.geometry();
         let record = record();
         record.begin(class);
-        assert_eq!(record.epoch(), 1);
+        assert_eq!(record.class_and_state(), (class, SpanState::Owned));
         assert!(record.is_wholly_free(geometry, 0) && record.take_all(geometry));
         assert!(!record.has_room(geometry) && !record.take_all(geometry));
         let all = geometry.full_word(0);

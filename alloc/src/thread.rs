@@ -43,21 +43,31 @@ fn with_cache<R>(work: impl FnOnce(&ThreadCache) -> R) -> Option<R> {
     };
     let _busy = cache.lock.lock(&HEAP.os);
     cache.mend();
-    CACHE.with(|pointer| pointer.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Relaxed));
+    point_to(core::ptr::from_ref(cache).cast_mut());
     Some(work(cache))
+}
+
+fn point_to(cache: *mut ThreadCache) {
+    // Relaxed: see `cache`.
+    CACHE.with(|pointer| pointer.store(cache, Ordering::Relaxed));
 }
 
 #[cold]
 fn attach() -> Option<&'static ThreadCache> {
-    // Without a word at the thread's end its cache would be lost: then it gets none.
-    if cache().is_past() || !HEAP.os.watch_thread_exit() {
+    if cache().is_past() {
         return None;
     }
+    // What the calls below allocate must not come here again.
+    point_to(ThreadCache::past_cache());
+    // Without a word at the thread's end its cache would be lost: then it gets none.
+    let watched = HEAP.os.watch_thread_exit();
     HEAP.os.prepare_barrier();
     if HEAP.is_first_thread() {
         HEAP.os.watch_forks();
     }
-    let new = HEAP.registry.take(&HEAP.os, &HEAP.counters)?;
+    let new = if watched { HEAP.registry.take(&HEAP.os, &HEAP.counters) } else { None };
+    point_to(ThreadCache::no_cache());
+    let new = new?;
     let _busy = new.lock.lock(&HEAP.os);
     CACHE.with(|pointer| new.pointer.store(core::ptr::from_ref(pointer).cast_mut(), Ordering::Relaxed));
     HOME.set(Some(new));
@@ -99,12 +109,15 @@ pub(crate) fn flush() {
 
 /// The thread ends: its cache goes to the next one.
 pub(crate) fn exit() {
-    let Some(old) = HOME.take() else { return };
+    let Some(old) = HOME.take() else {
+        point_to(ThreadCache::past_cache());
+        return;
+    };
     {
         let _busy = old.lock.lock(&HEAP.os);
         old.mend();
         old.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
-        CACHE.with(|pointer| pointer.store(ThreadCache::past_cache(), Ordering::Relaxed));
+        point_to(ThreadCache::past_cache());
         empty_cache(&HEAP, old);
     }
     HEAP.registry.put(old);

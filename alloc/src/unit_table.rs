@@ -113,20 +113,24 @@ impl UnitMeta {
         self.released.load(Ordering::Acquire)
     }
 
-    /// Marks pages as given back.
-    pub(crate) fn add_released(&self, pages: PageMask) {
+    /// Marks pages as given back; returns those of them that were not so marked.
+    pub(crate) fn add_released(&self, pages: PageMask) -> PageMask {
         // Release: pairs with the load above.
-        self.released.fetch_or(pages, Ordering::Release);
+        !self.released.fetch_or(pages, Ordering::Release) & pages
     }
 
     /// Marks pages as in use; returns those of them that were released.
     pub(crate) fn reacquire(&self, pages: PageMask) -> PageMask {
-        // Acquire: the release of the page happens before its new use.
+        // Acquire: the release of the page happens before its new use. Who owns the pages need not write what is so.
+        if self.released.load(Ordering::Acquire) & pages == 0 {
+            return 0;
+        }
         self.released.fetch_and(!pages, Ordering::Acquire) & pages
     }
 
     pub(crate) fn retired(&self) -> PageMask {
-        self.retired.load(Ordering::Relaxed)
+        // Acquire: pairs with the store below.
+        self.retired.load(Ordering::Acquire)
     }
 
     pub(crate) fn add_retired(&self, pages: PageMask) {

@@ -10,7 +10,7 @@ use crate::os::Os;
 use crate::segment::Space;
 use crate::treap::{Nodes, Treap};
 use crate::unit_table::RunKind;
-use crate::units::{PAGE, PageMask, UNIT, UNIT_SHIFT, UnitIndex};
+use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UNIT, UNIT_SHIFT, UnitIndex};
 
 /// What a zone may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub(crate) struct Context<'a, O> {
 }
 
 impl<O: Os> Context<'_, O> {
-    /// Allows huge pages from one unit to another.
+    /// Says whether huge pages may back the units from one to another.
     #[allow(unsafe_code, reason = "calls the OS")]
-    pub(crate) fn advise_huge(&self, from: UnitIndex, to: UnitIndex) {
+    pub(crate) fn advise_huge(&self, from: UnitIndex, to: UnitIndex, wanted: bool) {
         let bytes = (to.0 - from.0) as usize * UNIT;
         // SAFETY: whole units of one segment.
-        unsafe { self.os.advise_huge(self.space.address(from), bytes) };
+        unsafe { self.os.advise_huge(self.space.address(from), bytes, wanted) };
     }
 }
 
@@ -57,6 +57,15 @@ impl Nodes for ByLength<'_> {
 /// Units committed at a time, at least and at most: few calls, yet no more than is soon used.
 const COMMIT_STEP: (u32, u32) = (64, 1024);
 
+/// Why a zone cannot be extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Its address space is used up.
+    NoRoom,
+    /// The OS grants no more memory.
+    NoMemory,
+}
+
 #[derive(Debug)]
 pub(crate) struct Zone {
     purposes: u8,
@@ -74,6 +83,11 @@ impl Zone {
 
     pub(crate) const fn serves(&self, purpose: Purpose) -> bool {
         self.purposes & purpose as u8 != 0
+    }
+
+    /// Units in which it is best given back: whole huge pages, where it is made of these.
+    pub(crate) const fn granule(&self) -> u32 {
+        if self.purposes == Purpose::Huge as u8 { (HUGE / UNIT) as u32 } else { 1 }
     }
 
     pub(crate) fn holds(&self, unit: UnitIndex) -> bool {
@@ -119,14 +133,14 @@ impl Zone {
         align: u32,
         kind: RunKind,
         fresh: bool,
-    ) -> Option<UnitIndex> {
+    ) -> Result<UnitIndex, Refusal> {
         debug_assert!(!fresh || align == 1);
         let space = cx.space;
         let old = self.frontier;
         let last = if fresh { None } else { self.free_run_before(space, old) };
         let run = last.unwrap_or(old);
-        let end = self.aligned_end(cx, run, units, align)?.max(old);
-        self.commit_to(cx, end)?;
+        let end = self.aligned_end(cx, run, units, align).ok_or(Refusal::NoRoom)?.max(old);
+        self.commit_to(cx, end).ok_or(Refusal::NoMemory)?;
         for unit in old.0..end.0 {
             // Fresh pages are not resident and read as zero.
             space.meta(UnitIndex(unit)).add_released(u16::MAX);
@@ -141,7 +155,7 @@ impl Zone {
         };
         // The new units join the free run before them, so that every cut is made in one place.
         self.insert(space, run, end.0 - run.0, resident);
-        Some(self.carve(cx, run, units, align, kind))
+        Ok(self.carve(cx, run, units, align, kind))
     }
 
     /// The end of `units` at a multiple of `align` from `run` on, if it lies inside the zone. The first unit behind
@@ -207,8 +221,8 @@ impl Zone {
                 return false;
             }
             match self.extend(cx, more, 1, RunKind::Body, false) {
-                Some(added) => added,
-                None => return false,
+                Ok(added) => added,
+                Err(_) => return false,
             }
         };
         debug_assert_eq!(added, next);
@@ -270,8 +284,13 @@ impl Zone {
         let before = start.0 - run.0;
         debug_assert!(before + units <= len);
         self.free.remove(&ByLength(space), run);
-        let front = resident_pages(space, run, before);
-        let middle = resident_pages(space, start, units);
+        let count = |from: UnitIndex, units: u32| match resident {
+            0 => 0,
+            all if all == len * PAGES_PER_UNIT as u32 => units * PAGES_PER_UNIT as u32,
+            _ => resident_pages(space, from, units),
+        };
+        let front = count(run, before);
+        let middle = count(start, units);
         debug_assert!(front + middle <= resident);
         if before > 0 {
             self.insert(space, run, before, front);

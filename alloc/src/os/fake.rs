@@ -144,10 +144,11 @@ impl Os for Fake {
         Ok(())
     }
 
-    unsafe fn advise_huge(&self, _addr: NonNull<u8>, _bytes: usize) {}
+    unsafe fn advise_huge(&self, _addr: NonNull<u8>, _bytes: usize, _wanted: bool) {}
 
-    fn resident(&self, _addr: NonNull<u8>, bytes: usize) -> Result<usize, Errno> {
-        Ok(bytes)
+    fn residency(&self, _addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
+        pages.fill(1);
+        Ok(())
     }
 
     fn metadata(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {

@@ -120,26 +120,16 @@ impl Os for Linux {
         madvise(addr, bytes, libc::MADV_DONTNEED)
     }
 
-    unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize) {
-        let _ = madvise(addr, bytes, libc::MADV_HUGEPAGE);
+    unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool) {
+        let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        let _ = madvise(addr, bytes, advice);
     }
 
-    fn resident(&self, addr: NonNull<u8>, bytes: usize) -> Result<usize, Errno> {
-        const CHUNK: usize = 1024;
-        let mut seen = [0u8; CHUNK];
-        let mut pages = 0;
-        let mut at = 0;
-        while at < bytes {
-            let now = (bytes - at).min(CHUNK * PAGE);
-            let mut ask = || {
-                // SAFETY: `seen` has a byte for each page of the chunk; the kernel checks the range itself.
-                unsafe { libc::mincore(addr.as_ptr().wrapping_add(at).cast(), now, seen.as_mut_ptr()) }
-            };
-            checked(|| i64::from(ask()))?;
-            pages += seen[..now / PAGE].iter().filter(|byte| **byte & 1 == 1).count();
-            at += now;
-        }
-        Ok(pages * PAGE)
+    fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
+        let bytes = pages.len() * PAGE;
+        // SAFETY: `pages` has a byte for each page; the kernel checks the range itself.
+        checked(|| i64::from(unsafe { libc::mincore(addr.as_ptr().cast(), bytes, pages.as_mut_ptr()) }))
+            .map(|_| ())
     }
 
     fn metadata(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
@@ -228,6 +218,7 @@ fn resident_of_statm(text: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::resident_bytes;
 
     #[test]
     fn statm_gives_the_second_field_in_bytes() {
@@ -254,11 +245,11 @@ mod tests {
         // SAFETY: the range is the whole reservation made above, used by this test alone.
         unsafe {
             os.commit(addr, bytes).unwrap();
-            assert_eq!(os.resident(addr, bytes), Ok(0));
+            assert_eq!(resident_bytes(&os, addr, bytes), Ok(0));
             addr.as_ptr().add(PAGE).write(9);
-            assert_eq!(os.resident(addr, bytes), Ok(PAGE));
+            assert_eq!(resident_bytes(&os, addr, bytes), Ok(PAGE));
             os.release(addr, bytes).unwrap();
-            assert_eq!(os.resident(addr, bytes), Ok(0));
+            assert_eq!(resident_bytes(&os, addr, bytes), Ok(0));
             assert_eq!(addr.as_ptr().add(PAGE).read(), 0);
             os.unreserve(addr, bytes);
         }

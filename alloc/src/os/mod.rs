@@ -20,6 +20,8 @@ pub(crate) use linux::Linux;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
 
+use crate::units::PAGE;
+
 /// Why the OS refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
@@ -53,14 +55,14 @@ pub(crate) trait Os: Sync {
     /// The range is page-aligned, inside one reservation, and nothing reads what it holds any more.
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
 
-    /// Allows huge pages for a range of a reservation. A refusal is of no consequence.
+    /// Allows or forbids huge pages for a range of a reservation. A refusal is of no consequence.
     ///
     /// # Safety
     /// The range is page-aligned and inside one reservation.
-    unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize);
+    unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool);
 
-    /// Bytes of a page-aligned range that are resident.
-    fn resident(&self, addr: NonNull<u8>, bytes: usize) -> Result<usize, Errno>;
+    /// Looks which pages from `addr` on are resident, and sets the lowest bit of one byte of `pages` for each that is.
+    fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno>;
 
     /// Fresh zeroed memory for the allocator's own tables. It is never given back.
     fn metadata(&self, bytes: usize) -> Result<NonNull<u8>, Errno>;
@@ -89,4 +91,17 @@ pub(crate) trait Os: Sync {
 
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;
+}
+
+/// Bytes of a page-aligned range that are resident.
+pub(crate) fn resident_bytes<O: Os>(os: &O, addr: NonNull<u8>, bytes: usize) -> Result<usize, Errno> {
+    let mut seen = [0u8; 1024];
+    let mut resident = 0;
+    for from in (0..bytes / PAGE).step_by(seen.len()) {
+        let seen = &mut seen[..(bytes / PAGE - from).min(1024)];
+        // SAFETY: inside the range, whose end does not wrap.
+        os.residency(unsafe { addr.add(from * PAGE) }, seen)?;
+        resident += seen.iter().filter(|byte| **byte & 1 == 1).count() * PAGE;
+    }
+    Ok(resident)
 }

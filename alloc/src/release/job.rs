@@ -22,11 +22,10 @@ pub(crate) struct Job<'a, O> {
     deadline: u64,
     late: bool,
     pub(super) released: u64,
-    /// Bytes that were thought resident and were not.
-    pub(super) absent: u64,
     pub(super) syscalls: u64,
     pub(super) blocked: BlockedList,
     pub(super) spans_with_holes: u64,
+    seen: Seen,
 }
 
 impl<'a, O: Os> Job<'a, O> {
@@ -38,10 +37,10 @@ impl<'a, O: Os> Job<'a, O> {
             deadline: time.map_or(u64::MAX, |time| start.saturating_add(time)),
             late: false,
             released: 0,
-            absent: 0,
             syscalls: 0,
             blocked: BlockedList::new(),
             spans_with_holes: 0,
+            seen: Seen::new(),
         }
     }
 
@@ -77,6 +76,7 @@ impl<'a, O: Os> Job<'a, O> {
         bridge: bool,
         mask: impl Fn(u32) -> PageMask,
     ) {
+        self.seen.forget();
         let mut pages = 0..0;
         for unit in 0..units {
             if pages.len() >= self.batch() as usize * PAGES_PER_UNIT {
@@ -137,14 +137,58 @@ impl<'a, O: Os> Job<'a, O> {
         let bytes = pages.len() * PAGE;
         // SAFETY: the pages lie in one run.
         let addr = unsafe { self.heap.space.address(run).add(pages.start * PAGE) };
-        // Pages that were never touched do not leave, though nobody knew that they were not there.
-        let resident = self.heap.os.resident(addr, bytes).unwrap_or(bytes);
+        let resident = self.seen.bytes(self.heap, run, pages);
         // SAFETY: whole pages of one run, which the caller holds.
         unsafe { self.heap.os.release(addr, bytes)? };
         let marked = self.heap.mark_released(run, pages);
-        let left = resident.min(marked);
-        self.released += left as u64;
-        self.absent += (marked - left) as u64;
+        // Pages that were never touched do not leave, though nobody knew that they were not there.
+        self.released += resident.min(marked) as u64;
         Ok(())
+    }
+}
+
+/// What is known of the residency of some pages in a row: one call of the OS serves many holes.
+struct Seen {
+    run: UnitIndex,
+    pages: Range<usize>,
+    resident: [u8; 1024],
+}
+
+impl Seen {
+    const fn new() -> Self {
+        Self { run: UnitIndex::NIL, pages: 0..0, resident: [0; 1024] }
+    }
+
+    /// Forgets: what was seen may have changed.
+    fn forget(&mut self) {
+        self.run = UnitIndex::NIL;
+    }
+
+    /// Bytes of pages of a run that are resident. All of them, if the OS cannot be asked.
+    fn bytes<O: Os>(&mut self, heap: &Heap<O>, run: UnitIndex, pages: &Range<usize>) -> usize {
+        let mut count = 0;
+        let mut at = pages.start;
+        while at < pages.end {
+            if self.run != run || !self.pages.contains(&at) {
+                self.look(heap, run, at);
+            }
+            let end = pages.end.min(self.pages.end);
+            let seen = &self.resident[at - self.pages.start..end - self.pages.start];
+            count += seen.iter().filter(|page| **page & 1 == 1).count();
+            at = end;
+        }
+        count * PAGE
+    }
+
+    fn look<O: Os>(&mut self, heap: &Heap<O>, run: UnitIndex, from: usize) {
+        let end = heap.space.meta(run).len() as usize * PAGES_PER_UNIT;
+        let count = end.saturating_sub(from).clamp(1, self.resident.len());
+        self.run = run;
+        self.pages = from..from + count;
+        // SAFETY: the page lies in the run.
+        let addr = unsafe { heap.space.address(run).add(from * PAGE) };
+        if heap.os.residency(addr, &mut self.resident[..count]).is_err() {
+            self.resident.fill(1);
+        }
     }
 }

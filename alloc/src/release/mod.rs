@@ -22,18 +22,17 @@ impl<O: Os> Heap<O> {
         let start = self.os.now();
         let _alone = self.releasing.lock(&self.os);
         let rss_before = self.os.rss();
-        let before = self.snapshot();
         let mut job = Job::new(self, options, start);
         self.release_all(&mut job);
         self.counters.releases_total.add(1);
         let after = self.snapshot();
         let mut report = ReleaseReport {
             released_bytes: job.released,
-            already_released_bytes: before.heap_released + job.absent,
+            already_released_bytes: after.heap_released.saturating_sub(job.released),
             in_use_bytes: after.heap_alloc,
             blocked: job.blocked,
             rss_before,
-            rss_after: self.os.rss(),
+            rss_after: after.rss,
             syscalls: job.syscalls,
             elapsed: Duration::from_nanos(self.os.now().saturating_sub(start)),
             stopped_early: job.stopped(),
@@ -50,7 +49,6 @@ impl<O: Os> Heap<O> {
     }
 
     fn release_all(&self, job: &mut Job<'_, O>) {
-        self.gather_from_caches();
         let zones = self.page_heap().zones().len();
         if job.is_bounded() {
             // Free runs are the cheapest to give back, and may be enough.
@@ -61,6 +59,7 @@ impl<O: Os> Heap<O> {
             // What was refused so far is asked for again below.
             job.blocked = BlockedList::new();
         }
+        self.gather_from_caches();
         for zone in 0..zones {
             let range = self.page_heap().zones()[zone].used();
             self.release_in_runs(job, range);

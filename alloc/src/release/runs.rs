@@ -22,8 +22,8 @@ impl<O: Os> Heap<O> {
     /// Gives back the resident pages of all free runs of a zone.
     pub(super) fn release_free_runs(&self, job: &mut Job<'_, O>, zone: usize) {
         let mut from = UnitIndex(0);
+        job.check_time();
         loop {
-            job.check_time();
             if job.stopped() {
                 return;
             }
@@ -31,7 +31,8 @@ impl<O: Os> Heap<O> {
             let (taken, next) = {
                 let mut page_heap = self.page_heap();
                 let Some(zone) = page_heap.zone_mut(zone) else { return };
-                let found = zone.take_leaving(&cx, from, LOOK, job.batch());
+                let most = job.batch().next_multiple_of(zone.granule());
+                let found = zone.take_leaving(&cx, from, LOOK, most);
                 if found.0.is_none() && found.1.0 >= zone.used().end {
                     return;
                 }
@@ -45,6 +46,7 @@ impl<O: Os> Heap<O> {
                 job.give_back(run, units, true, |unit| !self.space.meta(run.plus(unit)).released());
             }
             // The neighbour behind stays a head, from which the loop goes on, unless it stops now.
+            job.check_time();
             self.page_heap().put(&cx, run, job.stopped());
         }
     }

@@ -2,15 +2,14 @@
 //!
 //! A page can leave when every slot that touches it is free. Its slots are taken like any allocation would take them,
 //! so no thread can get them meanwhile; after the page has left they are given back. Holding any slot of a span also
-//! keeps the span what it is, so one look at its epoch after the first slot is taken tells whether it still is the
-//! span that was measured.
+//! keeps the span what it is, so one look at its class after slots are taken tells whether they were measured rightly.
 
 #![allow(unsafe_code, reason = "gives pages to the OS")]
 
 use super::job::Job;
 use crate::heap::Heap;
 use crate::os::Os;
-use crate::size_class::{Geometry, MAX_WORDS};
+use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
 use crate::span::{SpanRecord, SpanState, masks, slots_of_page};
 use crate::units::{PAGES_PER_UNIT, PageMask, UnitIndex};
 
@@ -24,9 +23,9 @@ struct Taken {
 impl<O: Os> Heap<O> {
     pub(super) fn release_in_span(&self, job: &mut Job<'_, O>, span: UnitIndex) {
         let record = self.space.span(span);
-        let (epoch, class) = (record.epoch(), record.class());
+        let (class, state) = record.class_and_state();
         let geometry = class.geometry();
-        if record.state() == SpanState::None {
+        if state == SpanState::None {
             return;
         }
         if record.is_wholly_free(geometry, 0) && self.give_up_span(class, span, 1) {
@@ -34,27 +33,30 @@ impl<O: Os> Heap<O> {
         }
         let mut taken = Taken { words: [0; MAX_WORDS], pages: 0 };
         let released = self.released_pages(span, geometry);
-        let same = take_free_pages(record, geometry, released, epoch, &mut taken);
+        let same = take_free_pages(record, class, released, &mut taken);
         if same && taken.pages != 0 {
             let pages = |unit| (taken.pages >> (unit as usize * PAGES_PER_UNIT)) as PageMask;
             // SAFETY: all slots that touch these pages are taken, so nobody has an object there.
             unsafe { job.give_back(span, geometry.units, false, pages) };
         }
+        // Slots taken of another class than was measured go back all the same, to that class.
+        let class = if same { class } else { record.class() };
         for (word, mask) in taken.words.iter().enumerate().filter(|(_, mask)| **mask != 0) {
             self.give_bits(class, span, word, *mask);
         }
-        job.spans_with_holes += u64::from(record.has_room(geometry));
+        if record.has_room(class.geometry()) {
+            job.spans_with_holes += 1;
+            // Slots that were taken and given back for nothing may have been the last when the owner let go.
+            if record.state() == SpanState::Full {
+                self.list_span(record.class(), span);
+            }
+        }
     }
 }
 
-/// Takes all slots of every page that is free and resident. False if the span is not the one of `epoch` any more.
-fn take_free_pages(
-    record: &SpanRecord,
-    geometry: &Geometry,
-    released: u128,
-    epoch: u32,
-    taken: &mut Taken,
-) -> bool {
+/// Takes all slots of every page that is free and resident. False if the span is not one of `class` any more.
+fn take_free_pages(record: &SpanRecord, class: SizeClass, released: u128, taken: &mut Taken) -> bool {
+    let geometry = class.geometry();
     for page in 0..geometry.units as usize * PAGES_PER_UNIT {
         let slots = slots_of_page(geometry, page);
         if slots.is_empty() || released >> page & 1 == 1 {
@@ -63,7 +65,7 @@ fn take_free_pages(
         let free =
             masks(slots.clone()).all(|(word, mask)| (record.look(word) | taken.words[word]) & mask == mask);
         if free && take_page(record, geometry, masks(slots), taken) {
-            if record.epoch() != epoch || record.state() == SpanState::None {
+            if record.class() != class {
                 return false;
             }
             taken.pages |= 1 << page;

@@ -76,6 +76,29 @@ fn exhaustion_is_null_and_ends_when_memory_is_freed() {
 }
 
 #[test]
+fn memory_that_is_refused_costs_no_address_space() {
+    let heap = heap();
+    heap.os.refuse(Call::Commit, libc::ENOMEM, 0, true);
+    for _ in 0..10 {
+        assert!(heap.allocate_large(UNIT, 8, false).is_null());
+    }
+    assert_eq!(heap.os.calls(Call::Reserve).len(), 1);
+}
+
+#[test]
+fn a_block_larger_than_any_zone_gets_a_segment_of_its_own() {
+    let heap = Heap::new(Fake::new(usize::MAX), 5 << 30);
+    let small = heap.allocate_large(UNIT, 8, false);
+    let zones = heap.page_heap().zones().len();
+    assert_eq!(zones, 3, "a large segment is divided");
+    heap.os.refuse(Call::Commit, libc::ENOMEM, 0, true);
+    // The memory is refused, but the address space is there: one zone that is large enough.
+    assert!(heap.allocate_large(3 << 30, 8, false).is_null());
+    assert_eq!(heap.page_heap().zones().len(), zones + 1);
+    heap.free_large(small);
+}
+
+#[test]
 fn odd_layouts_are_null() {
     let heap = heap();
     for (size, align) in [(isize::MAX as usize, 1), (usize::MAX / 2, 1), (1 << 62, 1 << 20), (8, 1 << 46)] {

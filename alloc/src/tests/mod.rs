@@ -4,6 +4,7 @@
 
 mod failure;
 mod ops;
+mod races;
 mod release;
 mod threads;
 
