@@ -53,7 +53,7 @@ mod zone;
 
 pub use global::Allocator;
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
-pub use report::{BlockReason, Blocked, BlockedList, ReleaseOptions, ReleaseReport};
+pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
 pub use stats::MemStats;
 pub use verify::{Fault, HeapError, verify};
 

@@ -163,8 +163,13 @@ impl ReleaseReport {
     }
 }
 
-/// Bytes as MiB with one decimal, as in every line that ebbtide prints.
-struct Mib(u64);
+/// Bytes that print as MiB with one decimal, as in every line that ebbtide prints.
+///
+/// ```
+/// assert_eq!(ebbtide_alloc::Mib(1_500_000).to_string(), "1.4");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mib(pub u64);
 
 impl fmt::Display for Mib {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

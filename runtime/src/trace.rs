@@ -8,7 +8,7 @@ use crate::os;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
-use ebbtide_alloc::ReleaseReport;
+use ebbtide_alloc::{Mib, ReleaseReport};
 use ebbtide_map::{ChangeKind, MapEvent};
 
 /// A set of things to trace.
@@ -156,16 +156,6 @@ impl fmt::Display for Buckets {
             Some(power) if self.0.is_power_of_two() => write!(f, "2^{power}"),
             _ => write!(f, "{}", self.0),
         }
-    }
-}
-
-/// Bytes as MiB with one decimal.
-struct Mib(u64);
-
-impl fmt::Display for Mib {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tenths = (u128::from(self.0) * 10 + (1 << 19)) >> 20;
-        write!(f, "{}.{}", tenths / 10, tenths % 10)
     }
 }
 
