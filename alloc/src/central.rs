@@ -18,6 +18,9 @@ use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitCount, UnitIndex};
 use crate::zone::Purpose;
 
+/// Slots that one refill fetches at most: what a thread may never use stays within bounds.
+const MAX_REFILL: usize = 256;
+
 /// The spans of one class that have room and no owner.
 pub(crate) struct Central {
     listed: Treap,
@@ -60,19 +63,12 @@ impl Central {
     }
 }
 
-/// Where slots of a class are given back to: a word of a span, and the bits gathered for it.
-struct Pending {
-    span: UnitIndex,
-    word: usize,
-    mask: u64,
-}
-
 impl<O: Os> Heap<O> {
     /// Fills an empty magazine; false when no memory is to be had.
     pub(crate) fn refill(&self, cache: &ThreadCache, class: SizeClass) -> bool {
         let magazine = cache.magazine(class);
         magazine.widen(class);
-        let want = (magazine.capacity() / 2).max(1);
+        let want = (magazine.capacity() / 2).clamp(1, MAX_REFILL);
         loop {
             let current = cache.current(class);
             if !current.is_nil() {
@@ -93,6 +89,13 @@ impl<O: Os> Heap<O> {
     /// Puts a slot into a magazine that is full: widens it, or flushes its older half.
     pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) {
         let magazine = cache.magazine(class);
+        if magazine.len() == 0 && cache.current(class).is_nil() {
+            // A thread that frees before it allocates has the slot from another one, which may use its neighbours:
+            // to use it again here would have the two share cache lines.
+            self.flush(class, &[slot]);
+            ThreadCache::count(&cache.frees, 1);
+            return;
+        }
         if magazine.len() == magazine.capacity() && !magazine.widen(class) {
             let count = (magazine.len() / 2).max(1);
             self.flush(class, &magazine.held()[..count]);
@@ -221,44 +224,45 @@ impl<O: Os> Heap<O> {
     /// Gives slots of one class back to their spans.
     pub(crate) fn flush(&self, class: SizeClass, slots: &[*mut u8]) {
         let geometry = class.geometry();
-        let mask = geometry.units as usize * UNIT - 1;
-        let mut pending = Pending { span: UnitIndex::NIL, word: 0, mask: 0 };
+        let within = geometry.units as usize * UNIT - 1;
+        // Neighbours of one bitmap word are gathered. A word is told by the address of its span, with its number in
+        // the low bits: spans are aligned to their size, and have fewer words than bytes.
+        let (mut at, mut gathered) = (0, 0);
         for slot in slots {
             let addr = *slot as usize;
-            let Some(span) = self.space.unit_of(addr & !mask) else {
-                debug_assert!(false, "{addr:#x} is not of this heap");
-                continue;
-            };
-            let number = geometry.slot_at(addr & mask);
-            let (word, bit) = (number / 64, 1 << (number % 64));
-            if span == pending.span && word == pending.word {
-                pending.mask |= bit;
-            } else {
-                self.give(class, geometry, &pending);
-                pending = Pending { span, word, mask: bit };
+            let number = geometry.slot_at(addr & within);
+            let word = (addr & !within) | (number / 64);
+            if word != at {
+                self.give_word(class, at, gathered);
+                (at, gathered) = (word, 0);
             }
+            gathered |= 1 << (number % 64);
         }
-        self.give(class, geometry, &pending);
+        self.give_word(class, at, gathered);
+    }
+
+    /// Gives back the slots of a word, told as in [`flush`](Self::flush).
+    #[inline(never)]
+    fn give_word(&self, class: SizeClass, at: usize, mask: u64) {
+        let within = class.geometry().units as usize * UNIT - 1;
+        match self.space.unit_of(at & !within) {
+            Some(span) => self.give_bits(class, span, at & within, mask),
+            None => debug_assert!(mask == 0, "{at:#x} is not of this heap"),
+        }
     }
 
     /// Gives the bits of one word back, and lists or gives up the span where that is due.
-    pub(crate) fn give_bits(&self, class: SizeClass, span: UnitIndex, word: usize, mask: u64) {
-        self.give(class, class.geometry(), &Pending { span, word, mask });
-    }
-
     #[inline]
-    fn give(&self, class: SizeClass, geometry: &Geometry, pending: &Pending) {
-        if pending.mask == 0 {
-            return;
-        }
-        let record = self.space.span(pending.span);
-        let given = record.give(pending.word, pending.mask, geometry);
+    pub(crate) fn give_bits(&self, class: SizeClass, span: UnitIndex, word: usize, mask: u64) {
+        let geometry = class.geometry();
+        let record = self.space.span(span);
+        let given = record.give(word, mask, geometry);
         debug_assert!(!given.twice, "a slot of {} bytes was freed twice", geometry.size);
         if given.was_empty && record.state() == SpanState::Full {
-            self.list_span(class, pending.span);
+            self.list_span(class, span);
         }
-        if given.is_full && record.is_wholly_free(geometry, pending.word) {
-            self.give_up_span(class, pending.span, 2);
+        if given.is_full && record.is_wholly_free(geometry, word) {
+            self.give_up_span(class, span, 2);
         }
     }
 

@@ -135,11 +135,11 @@ const fn span_units(size: usize) -> usize {
     units
 }
 
-/// A magazine holds at most 256 slots and 128 KiB, but at least four slots.
+/// A magazine holds at most 1,024 slots and 128 KiB, but at least four slots.
 const fn magazine_slots(size: usize) -> usize {
     let slots = 128 * 1024 / size;
-    if slots > 256 {
-        256
+    if slots > 1024 {
+        1024
     } else if slots < 4 {
         4
     } else {
