@@ -67,7 +67,7 @@ impl<O: Os> Heap<O> {
     /// Fills an empty magazine; false when no memory is to be had.
     pub(crate) fn refill(&self, cache: &ThreadCache, class: SizeClass) -> bool {
         let magazine = cache.magazine(class);
-        magazine.widen(class);
+        cache.widen(class);
         let want = (magazine.capacity() / 2).clamp(1, MAX_REFILL);
         loop {
             let current = cache.current(class);
@@ -89,14 +89,15 @@ impl<O: Os> Heap<O> {
     /// Puts a slot into a magazine that is full: widens it, or flushes its older half.
     pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) {
         let magazine = cache.magazine(class);
-        if magazine.len() == 0 && cache.current(class).is_nil() {
+        if !magazine.is_open() && cache.current(class).is_nil() {
             // A thread that frees before it allocates has the slot from another one, which may use its neighbours:
             // to use it again here would have the two share cache lines.
+            cache.open(class);
             self.flush(class, &[slot]);
             ThreadCache::count(&cache.frees, 1);
             return;
         }
-        if magazine.len() == magazine.capacity() && !magazine.widen(class) {
+        if magazine.len() == magazine.capacity() && !cache.widen(class) {
             let count = (magazine.len() / 2).max(1);
             self.flush(class, &magazine.held()[..count]);
             magazine.forget_oldest(count);

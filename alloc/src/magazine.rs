@@ -35,6 +35,7 @@ const FIRST_CAPACITY: u32 = 16;
 pub(crate) struct Magazine {
     slots: Cell<*mut *mut u8>,
     len: AtomicU32,
+    /// Entries that it may hold now. 0 until the thread's first slow path for the class: see `open`.
     capacity: Cell<u32>,
 }
 
@@ -77,12 +78,9 @@ impl Magazine {
         self.capacity.get() as usize
     }
 
-    /// Doubles the capacity up to what the class allows; false if it was there already.
-    pub(crate) fn widen(&self, class: SizeClass) -> bool {
-        let most = class.geometry().magazine;
-        let old = self.capacity.get();
-        self.capacity.set((old * 2).min(most));
-        old < most
+    /// Whether the thread has come to its slow path for this class before.
+    pub(crate) fn is_open(&self) -> bool {
+        self.capacity.get() > 0
     }
 
     /// What it holds, the oldest first.
@@ -145,6 +143,8 @@ pub(crate) struct ThreadCache {
     pub(crate) pointer: AtomicPtr<AtomicPtr<ThreadCache>>,
     /// Held for all but the fast path.
     pub(crate) lock: Lock<()>,
+    /// What the capacity of each magazine was last, for this thread or the one before.
+    widths: [Cell<u32>; CLASSES],
     /// The span that each class allocates from.
     current: [Cell<u32>; CLASSES],
     /// Slots that came in and went out, each written by the owner alone.
@@ -178,6 +178,7 @@ impl ThreadCache {
             is_robbed: AtomicBool::new(false),
             pointer: AtomicPtr::new(core::ptr::null_mut()),
             lock: Lock::new(()),
+            widths: [const { Cell::new(0) }; CLASSES],
             current: [const { Cell::new(UnitIndex::NIL.0) }; CLASSES],
             mallocs: AtomicU64::new(0),
             frees: AtomicU64::new(0),
@@ -214,7 +215,7 @@ impl ThreadCache {
             let most = class.geometry().magazine;
             let magazine = &cache.magazines[class.index()];
             magazine.slots.set(stack);
-            magazine.capacity.set(FIRST_CAPACITY.min(most));
+            cache.widths[class.index()].set(FIRST_CAPACITY.min(most));
             cache.set_current(class, UnitIndex::NIL);
             // SAFETY: the stacks of all classes together have `MAGAZINE_SLOTS` entries.
             stack = unsafe { stack.add(most as usize) };
@@ -226,6 +227,29 @@ impl ThreadCache {
     pub(crate) fn magazine(&self, class: SizeClass) -> &Magazine {
         // SAFETY: a class's index is below `CLASSES`.
         unsafe { self.magazines.get_unchecked(class.index()) }
+    }
+
+    /// Opens the magazine of a class, as wide as it was last.
+    pub(crate) fn open(&self, class: SizeClass) {
+        self.magazine(class).capacity.set(self.widths[class.index()].get());
+    }
+
+    /// Opens a magazine or doubles its capacity, up to what the class allows; false if it was there already.
+    pub(crate) fn widen(&self, class: SizeClass) -> bool {
+        let magazine = self.magazine(class);
+        if !magazine.is_open() {
+            self.open(class);
+            return true;
+        }
+        let (old, most) = (magazine.capacity.get(), class.geometry().magazine);
+        magazine.capacity.set((old * 2).min(most));
+        self.widths[class.index()].set(magazine.capacity.get());
+        old < most
+    }
+
+    /// Closes all magazines, which are empty, for the next thread.
+    pub(crate) fn close(&self) {
+        self.magazines.iter().for_each(|magazine| magazine.capacity.set(0));
     }
 
     pub(crate) fn current(&self, class: SizeClass) -> UnitIndex {

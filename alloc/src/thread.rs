@@ -119,6 +119,7 @@ pub(crate) fn exit() {
         old.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
         point_to(ThreadCache::past_cache());
         empty_cache(&HEAP, old);
+        old.close();
     }
     HEAP.registry.put(old);
 }

@@ -53,6 +53,7 @@ fn take_cache(heap: &Heap<Fake>) -> Option<&ThreadCache> {
 
 fn put_cache(heap: &Heap<Fake>, cache: &ThreadCache) {
     empty_cache(heap, cache);
+    cache.close();
     heap.registry.put(cache);
 }
 

@@ -157,3 +157,19 @@ fn a_release_takes_all_but_the_top_of_another_threads_stacks() {
     heap.release(ReleaseOptions::new());
     assert_eq!((heap.snapshot().heap_inuse, heap.snapshot().heap_free), (0, 0));
 }
+
+#[test]
+fn what_a_thread_frees_before_it_allocates_is_not_used_again_by_it() {
+    let heap = heap();
+    let (giver, taker) = (take_cache(&heap).unwrap(), take_cache(&heap).unwrap());
+    let given = allocate(&heap, giver, layout(64), false);
+    free(&heap, taker, given, layout(64));
+    assert_eq!(taker.held_bytes(), 0, "it went back at once");
+    let own = allocate(&heap, taker, layout(64), false);
+    assert!(own as usize / UNIT != given as usize / UNIT, "and the taker has a span of its own");
+    free(&heap, taker, own, layout(64));
+    assert!(taker.held_bytes() > 0);
+    empty_cache(&heap, giver);
+    empty_cache(&heap, taker);
+    heap.verify(Some(taker)).unwrap();
+}
