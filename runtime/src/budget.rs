@@ -10,9 +10,9 @@
 /// Debt paid off in a second, in bytes.
 const RATE: u64 = 16 << 20;
 /// Debt that stops nothing: a few bursts may come and go at any speed.
-const ALLOWANCE: u64 = 128 << 20;
+const ALLOWANCE: u64 = 32 << 20;
 /// More debt than this is forgiven, so that it is paid within seconds.
-const MOST: u64 = 384 << 20;
+const MOST: u64 = 256 << 20;
 
 /// What is known about pages that left by policy. All sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ mod tests {
             budget.look(0, SECOND + step * 1000);
         }
         assert!(budget.debt <= 154 * MIB, "{}", budget.debt);
-        assert!(budget.look(0, 5 * SECOND));
+        assert!(budget.look(0, 11 * SECOND));
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub(crate) fn current() -> Policy {
 pub(crate) fn set(policy: Policy) -> Policy {
     let before = decode(POLICY.swap(encode(policy), Ordering::SeqCst));
     settle();
-    review();
+    // A new policy begins with a clean book: what leaves by this call, the program asked for.
+    review(Book::New);
     before
 }
 
@@ -74,13 +75,20 @@ pub(crate) fn release_as_asked(options: ReleaseOptions) -> ReleaseReport {
     report
 }
 
+/// Whether the refaults so far count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Book {
+    Kept,
+    New,
+}
+
 /// Compares the heap with the policy in force, and gives back what is too much. Nothing happens while a release is
 /// under way: who runs it settles the threshold afterwards.
-fn review() {
+fn review(book: Book) {
     if !enter() {
         return;
     }
-    let report = give_back_excess();
+    let report = give_back_excess(book);
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
     if let Some(report) = report {
         trace::release(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, &report, Cause::Policy);
@@ -89,11 +97,12 @@ fn review() {
 }
 
 /// The release that the policy wants now, if it wants one and the budget allows it. The caller has entered.
-fn give_back_excess() -> Option<ReleaseReport> {
+fn give_back_excess(book: Book) -> Option<ReleaseReport> {
     STUCK.store(0, Ordering::SeqCst);
     let before = pressure();
     let mut budget = load_budget();
-    let affordable = budget.look(before.in_use.saturating_add(before.free), os::monotonic_ns());
+    let looked = budget.look(before.in_use.saturating_add(before.free), os::monotonic_ns());
+    let affordable = looked || book == Book::New;
     let report = match policy::action(current(), before) {
         Action::Release(bytes) if affordable => {
             let report = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
@@ -106,6 +115,9 @@ fn give_back_excess() -> Option<ReleaseReport> {
         }
         _ => None,
     };
+    if book == Book::New {
+        (budget.away, budget.debt) = (0, 0);
+    }
     store_budget(budget);
     report
 }
@@ -122,7 +134,7 @@ fn store_budget(budget: Budget) {
 
 /// What the allocator calls, without locks, when its idle resident bytes pass the threshold. The call disarms it.
 fn on_pressure() {
-    os::keeping_errno(review);
+    os::keeping_errno(|| review(Book::Kept));
 }
 
 /// Counts a release by policy as under way, unless another is.
