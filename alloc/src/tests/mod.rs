@@ -9,6 +9,7 @@ mod release;
 mod threads;
 
 use core::alloc::Layout;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::central::empty_cache;
 use crate::heap::Heap;
@@ -19,6 +20,16 @@ use crate::stats::MemStats;
 
 /// Address space of a test heap: one zone of somewhat fewer bytes.
 const SPACE: usize = 64 << 20;
+
+/// Tells a thread to stop when it goes, be it by a panic: a test that fails must end.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        // Relaxed: only a flag.
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 fn heap() -> Heap<Fake> {
     Heap::new(Fake::new(2 * SPACE), SPACE)

@@ -5,7 +5,7 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use super::{allocate, free, heap, put_cache, take_cache};
+use super::{StopOnDrop, allocate, free, heap, put_cache, take_cache};
 use crate::central::empty_cache;
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
@@ -13,7 +13,7 @@ use crate::os::fake::Fake;
 use crate::report::ReleaseOptions;
 use crate::units::{PAGE, UNIT};
 
-/// Runs `work` while another thread releases without pause.
+/// Runs `work` while another thread releases without pause. It stops even if `work` panics.
 fn beside_releases<R>(heap: &Heap<Fake>, work: impl FnOnce() -> R) -> R {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -23,9 +23,8 @@ fn beside_releases<R>(heap: &Heap<Fake>, work: impl FnOnce() -> R) -> R {
                 heap.release(ReleaseOptions::new());
             }
         });
-        let result = work();
-        stop.store(true, Ordering::Relaxed);
-        result
+        let _stop = StopOnDrop(&stop);
+        work()
     })
 }
 

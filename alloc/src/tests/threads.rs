@@ -4,7 +4,7 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use super::{allocate, check_identities, free, heap, put_cache, take_cache};
+use super::{StopOnDrop, allocate, check_identities, free, heap, put_cache, take_cache};
 use crate::heap::Heap;
 use crate::os::fake::Fake;
 use crate::report::ReleaseOptions;
@@ -74,6 +74,7 @@ fn blocks_change_hands_while_memory_is_released() {
             }
             releases
         });
+        let stopping = StopOnDrop(&stop);
         let threads: Vec<_> = receivers
             .into_iter()
             .enumerate()
@@ -87,7 +88,7 @@ fn blocks_change_hands_while_memory_is_released() {
             .collect();
         let receivers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         drop(senders);
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         assert!(releaser.join().unwrap() > 0);
         receivers.into_iter().flatten().collect()
     });
