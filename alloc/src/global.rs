@@ -1,7 +1,8 @@
 //! The `GlobalAlloc` face of the heap, and its fast path.
 //!
 //! `alloc`: size class from the layout, pop the magazine. `dealloc`: size class from the layout, push. Anything else
-//! is out of line: alignments above 16, large blocks, magazines that are empty or full. Nothing here panics; null means no memory; errno is kept.
+//! is out of line: alignments above 16, large blocks, magazines that are empty or full. Nothing here panics; null means
+//! no memory; errno is kept.
 
 #![allow(unsafe_code, reason = "GlobalAlloc")]
 

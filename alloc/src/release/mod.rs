@@ -1,8 +1,9 @@
 //! A release: gives idle memory back to the OS, and reports exactly.
 //!
-//! Order: the caches of other threads; then every span, large block and region, of which wholly free spans become free runs; then the free runs. A
-//! release with bounds looks at the free runs first, too. Memory is taken out of everybody's reach first (bits taken, runs `Leaving` or pinned), given
-//! back without any lock that an allocation needs, marked as released, and put back. One release runs at a time.
+//! Order: the caches of other threads; then every span, large block and region, of which wholly free spans become free
+//! runs; then the free runs. A release with bounds looks at the free runs before all else, too. Memory is taken out of
+//! everybody's reach first (bits taken, runs `Leaving` or pinned), given back without any lock that an allocation
+//! needs, marked as released, and put back. One release runs at a time.
 
 mod caches;
 mod job;
