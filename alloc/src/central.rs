@@ -165,6 +165,8 @@ impl<O: Os> Heap<O> {
             prefer_zero: false,
         };
         let span = self.page_heap().allocate(&self.context(), self.reservation, request)?;
+        // Both pages that the record may lie on.
+        self.space.meta(span).set_record_pages(0b11);
         self.space.span(span).begin(class);
         Some(span)
     }

@@ -11,6 +11,7 @@ use crate::os::{Linux, Os};
 use crate::page_heap::PageHeap;
 use crate::pressure::Pressure;
 use crate::registry::Registry;
+use crate::release::Desk;
 use crate::segment::Space;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::zone::Context;
@@ -34,7 +35,7 @@ pub(crate) struct Heap<O> {
     /// Whether some thread has come for a cache.
     begun: AtomicBool,
     /// Held for a whole release: a second one waits, so that its report is true.
-    pub(crate) releasing: Lock<()>,
+    pub(crate) releasing: Lock<Desk>,
 }
 
 impl<O: Os> Heap<O> {
@@ -49,7 +50,7 @@ impl<O: Os> Heap<O> {
             counters: Counters::new(),
             pressure: Pressure::new(),
             begun: AtomicBool::new(false),
-            releasing: Lock::new(()),
+            releasing: Lock::new(Desk::new()),
         }
     }
 

@@ -152,6 +152,8 @@ pub(crate) struct ThreadCache {
     pub(crate) frees: AtomicU64,
     /// Whether a thread has it.
     pub(crate) taken: AtomicBool,
+    /// Whether a thread has had it since its stacks were last given back.
+    pub(crate) used: AtomicBool,
     /// The next in the list of all caches.
     pub(crate) next: AtomicPtr<ThreadCache>,
 }
@@ -183,6 +185,7 @@ impl ThreadCache {
             mallocs: AtomicU64::new(0),
             frees: AtomicU64::new(0),
             taken: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             next: AtomicPtr::new(core::ptr::null_mut()),
         }
     }

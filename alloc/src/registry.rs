@@ -13,7 +13,7 @@ use crate::os::Os;
 use crate::units::PAGE;
 
 /// Caches mapped at a time.
-const CHUNK: usize = 8;
+const CHUNK: usize = 4;
 
 pub(crate) struct Registry {
     head: AtomicPtr<ThreadCache>,
@@ -65,11 +65,29 @@ impl Registry {
     }
 
     fn take_idle(&self) -> Option<&ThreadCache> {
-        self.all().find(|cache| {
-            // Relaxed look; Acquire exchange pairs with `put`.
-            !cache.taken.load(Ordering::Relaxed)
-                && cache.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
-        })
+        self.all()
+            .find(|cache| {
+                // Relaxed look; Acquire exchange pairs with `put`.
+                !cache.taken.load(Ordering::Relaxed)
+                    && cache.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            })
+            .inspect(|cache| cache.used.store(true, Ordering::Relaxed))
+    }
+
+    /// Takes a cache that no thread has and whose stacks were used since they last left. Returns the whole pages of
+    /// these. They are empty, so nobody needs what they hold.
+    pub(crate) fn idle_stacks(&self, cache: &ThreadCache) -> Option<core::ops::Range<usize>> {
+        // Relaxed and Acquire as in `take_idle`.
+        let idle = cache.used.load(Ordering::Relaxed)
+            && !cache.taken.load(Ordering::Relaxed)
+            && cache.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if !idle {
+            return None;
+        }
+        cache.used.store(false, Ordering::Relaxed);
+        let start = core::ptr::from_ref(cache) as usize;
+        let stacks = (start + size_of::<ThreadCache>()).next_multiple_of(PAGE);
+        Some(stacks..(start + ThreadCache::BYTES) & !(PAGE - 1))
     }
 
     /// Maps a chunk and lists its caches. The caller holds the lock.

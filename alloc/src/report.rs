@@ -135,8 +135,11 @@ impl fmt::Debug for BlockedList {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ReleaseReport {
-    /// Resident bytes that this call gave back to the OS: what the resident set fell by.
+    /// Resident bytes of the heap that this call gave back to the OS. Together with
+    /// [`metadata_released_bytes`](Self::metadata_released_bytes) this is what the resident set fell by.
     pub released_bytes: u64,
+    /// Resident bytes of the allocator's own tables that went back besides, since what they described is idle.
+    pub metadata_released_bytes: u64,
     /// Idle bytes that were not resident before the call: released earlier, or never touched.
     pub already_released_bytes: u64,
     /// Bytes in live objects.

@@ -109,6 +109,15 @@ impl Space {
         found.unwrap_or(&self.segments[0])
     }
 
+    /// Bytes from an address in a segment to the end of it; 0 for any other address.
+    pub(crate) fn bytes_behind(&self, addr: usize) -> usize {
+        let behind = |segment: &Segment| {
+            let (base, bytes) = (segment.base.load(Ordering::Relaxed), segment.bytes.load(Ordering::Relaxed));
+            (base..base + bytes).contains(&addr).then(|| base + bytes - addr)
+        };
+        self.segments().iter().find_map(behind).unwrap_or(0)
+    }
+
     /// The first byte of a unit.
     pub(crate) fn address(&self, unit: UnitIndex) -> NonNull<u8> {
         let segment = self.segment_of(unit);
@@ -138,6 +147,22 @@ impl Space {
         debug_assert!(row < segment.units() as usize);
         // SAFETY: as in `meta`; the zones that hold spans commit this table too.
         unsafe { &*segment.spans.load(Ordering::Relaxed).add(row) }
+    }
+
+    /// The addresses of the rows of some units of one segment.
+    pub(crate) fn rows(&self, from: UnitIndex, units: u32) -> core::ops::Range<usize> {
+        let segment = self.segment_of(from);
+        let table = segment.metas.load(Ordering::Relaxed) as usize;
+        let row = (from.0 - segment.first().0) as usize;
+        table + row * size_of::<UnitMeta>()..table + (row + units as usize) * size_of::<UnitMeta>()
+    }
+
+    /// The addresses of the span records of some units of one segment.
+    pub(crate) fn records(&self, from: UnitIndex, units: u32) -> core::ops::Range<usize> {
+        let segment = self.segment_of(from);
+        let table = segment.spans.load(Ordering::Relaxed) as usize;
+        let row = (from.0 - segment.first().0) as usize;
+        table + row * size_of::<SpanRecord>()..table + (row + units as usize) * size_of::<SpanRecord>()
     }
 
     /// Adds a segment: of `wanted` bytes if that fits, else about half of the largest that does, so that stacks and

@@ -152,11 +152,10 @@ impl SpanRecord {
 
 /// The slots that overlap page `page` of a span, as a range of numbers.
 pub(crate) fn slots_of_page(geometry: &Geometry, page: usize) -> core::ops::Range<usize> {
-    let size = geometry.size as usize;
     let slots = geometry.slots as usize;
-    let first = page * PAGE / size;
-    let end = ((page + 1) * PAGE).div_ceil(size);
-    first.min(slots)..end.min(slots)
+    let first = geometry.slot_at(page * PAGE);
+    let last = geometry.slot_at(page * PAGE + PAGE - 1);
+    first.min(slots)..(last + 1).min(slots)
 }
 
 /// The words and masks of a range of slots.

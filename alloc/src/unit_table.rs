@@ -3,7 +3,10 @@
 //! Invariants, under the page heap's lock:
 //! - the first unit of a run has the kind of the run and its `len`; all others are `Body`;
 //! - the last unit of a free run repeats `len`, so that a neighbour behind finds its head;
-//! - a bit of `released` is set only while the page is not resident and reads as zero.
+//! - a bit of `resident` is clear only while the page is not resident and reads as zero.
+//!
+//! So the rows inside a free run all of whose pages have left are zero, as those of units never used: the pages of the
+//! table that hold only such rows can leave too.
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 
@@ -52,11 +55,13 @@ pub(crate) struct UnitMeta {
     kind: AtomicU8,
     /// A release works on pages of this run without the lock: whoever frees it must leave that to the release.
     pub(crate) pinned: AtomicU8,
-    /// Pages that are not resident and read as zero.
-    released: AtomicU16,
+    /// Pages that may be resident. All others read as zero.
+    resident: AtomicU16,
     /// Pages of a region that were retired.
     retired: AtomicU16,
-    unused: AtomicU16,
+    /// Which of the (at most two) pages under this unit's span record may be resident, the first in the lowest bit.
+    record: AtomicU8,
+    unused: AtomicU8,
     /// Units of the run.
     len: AtomicU32,
     /// For a large block or region: the pages that its owner asked for; those behind are idle. For a free run: the
@@ -108,24 +113,39 @@ impl UnitMeta {
         self.pages.store(pages, Ordering::Relaxed);
     }
 
+    /// Pages that are not resident and read as zero.
     pub(crate) fn released(&self) -> PageMask {
-        // Acquire: a set bit means that the release of the page has happened.
-        self.released.load(Ordering::Acquire)
+        // Acquire: a clear bit means that the release of the page has happened.
+        !self.resident.load(Ordering::Acquire)
     }
 
     /// Marks pages as given back; returns those of them that were not so marked.
     pub(crate) fn add_released(&self, pages: PageMask) -> PageMask {
         // Release: pairs with the load above.
-        !self.released.fetch_or(pages, Ordering::Release) & pages
+        self.resident.fetch_and(!pages, Ordering::Release) & pages
     }
 
     /// Marks pages as in use; returns those of them that were released.
     pub(crate) fn reacquire(&self, pages: PageMask) -> PageMask {
         // Acquire: the release of the page happens before its new use. Who owns the pages need not write what is so.
-        if self.released.load(Ordering::Acquire) & pages == 0 {
+        if self.released() & pages == 0 {
             return 0;
         }
-        self.released.fetch_and(!pages, Ordering::Acquire) & pages
+        !self.resident.fetch_or(pages, Ordering::Acquire) & pages
+    }
+
+    /// The pages under the unit's span record that may be resident.
+    pub(crate) fn record_pages(&self) -> u8 {
+        self.record.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_record_pages(&self, pages: u8) {
+        self.record.store(pages, Ordering::Relaxed);
+    }
+
+    /// Whether the row says no more than a row of zeros does: part of a free run, with nothing resident.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.kind() == RunKind::Body && self.released() == PageMask::MAX && self.record_pages() == 0
     }
 
     pub(crate) fn retired(&self) -> PageMask {

@@ -8,8 +8,9 @@ use core::sync::atomic::AtomicU32;
 use crate::counters::Counters;
 use crate::os::Os;
 use crate::segment::Space;
+use crate::span::SpanRecord;
 use crate::treap::{Nodes, Treap};
-use crate::unit_table::RunKind;
+use crate::unit_table::{RunKind, UnitMeta};
 use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UNIT, UNIT_SHIFT, UnitIndex};
 
 /// What a zone may hold.
@@ -51,6 +52,38 @@ impl Nodes for ByLength<'_> {
 
     fn before(&self, a: UnitIndex, b: UnitIndex) -> bool {
         (self.0.meta(a).len(), a) < (self.0.meta(b).len(), b)
+    }
+}
+
+/// What can leave of a free run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Its resident pages.
+    Pages,
+    /// The tables that describe it.
+    Tables,
+}
+
+/// From this many units on the rows of a run fill pages of their table.
+const ROWS_FILL_PAGES: u32 = 2 * (PAGE / size_of::<UnitMeta>()) as u32;
+
+/// Span records that may touch one page.
+const RECORDS_OF_PAGE: u32 = (PAGE / size_of::<SpanRecord>()) as u32 + 2;
+
+impl Idle {
+    /// The first unit of a free run from which on there is something.
+    fn first_in(self, space: &Space, run: UnitIndex, end: UnitIndex) -> Option<UnitIndex> {
+        let find = |wanted: fn(&UnitMeta) -> bool| {
+            (run.0..end.0).map(UnitIndex).find(|unit| wanted(space.meta(*unit)))
+        };
+        match self {
+            Self::Pages if space.meta(run).resident_pages() == 0 => None,
+            Self::Pages => find(|meta| meta.released() != PageMask::MAX),
+            Self::Tables if end.0 - run.0 >= ROWS_FILL_PAGES => Some(run),
+            // Records before it share its page.
+            Self::Tables => find(|meta| meta.record_pages() != 0)
+                .map(|unit| UnitIndex(unit.0.saturating_sub(RECORDS_OF_PAGE).max(run.0))),
+        }
     }
 }
 
@@ -141,10 +174,6 @@ impl Zone {
         let run = last.unwrap_or(old);
         let end = self.aligned_end(cx, run, units, align).ok_or(Refusal::NoRoom)?.max(old);
         self.commit_to(cx, end).ok_or(Refusal::NoMemory)?;
-        for unit in old.0..end.0 {
-            // Fresh pages are not resident and read as zero.
-            space.meta(UnitIndex(unit)).add_released(u16::MAX);
-        }
         self.frontier = end;
         let resident = match last {
             Some(run) => {
@@ -230,11 +259,12 @@ impl Zone {
         true
     }
 
-    /// Takes a free run that has resident pages out of the tree, as [`RunKind::Leaving`], at most `most` units of it.
-    /// Looks at no more than `look` runs from the head `from` on; the second value is the head to look on from.
+    /// Takes a free run of which something can leave out of the tree, as [`RunKind::Leaving`], at most `most` units of
+    /// it. Looks at no more than `look` runs from the head `from` on; the second value is the head to look on from.
     pub(crate) fn take_leaving<O: Os>(
         &mut self,
         cx: &Context<'_, O>,
+        idle: Idle,
         from: UnitIndex,
         look: u32,
         most: u32,
@@ -249,12 +279,10 @@ impl Zone {
                 at = next_head(space, at);
                 continue;
             }
-            // A release that gave the neighbour before this run back left the two apart, to find its place again.
+            // A release that put the neighbour before this run back left the two apart, to find its place again.
             let previous = self.free_run_before(space, at);
             let end = at.plus(space.meta(at).len());
-            let dirty = |unit: &u32| space.meta(UnitIndex(*unit)).released() != PageMask::MAX;
-            let start = if space.meta(at).resident_pages() > 0 { (at.0..end.0).find(dirty) } else { None };
-            if let Some(start) = start.map(UnitIndex) {
+            if let Some(start) = idle.first_in(space, at, end) {
                 let units = (end.0 - start.0).min(most);
                 self.cut_out(cx, at, start, units, RunKind::Leaving);
                 if let Some(previous) = previous.filter(|_| start > at) {
@@ -268,6 +296,16 @@ impl Zone {
             at = end;
         }
         (None, at)
+    }
+
+    /// Joins the free run that begins at `at`, if one does, with one before it: a walk that ends at `at` left them apart.
+    pub(crate) fn join_before(&mut self, space: &Space, at: UnitIndex) {
+        if at < self.first || at >= self.frontier || space.meta(at).kind() != RunKind::Free {
+            return;
+        }
+        if let Some(previous) = self.free_run_before(space, at) {
+            self.join(space, previous, at);
+        }
     }
 
     /// Cuts `units` from `start` on out of the free run `run`. What lies before and behind stays free.

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::Mutex;
 
-use super::{Errno, Os};
+use super::{Errno, Os, PageRange};
 use crate::units::PAGE;
 
 /// Kinds of calls that can be refused.
@@ -19,6 +19,7 @@ pub(crate) enum Call {
     Reserve,
     Commit,
     Release,
+    ReleaseMany,
     Metadata,
 }
 
@@ -141,6 +142,15 @@ impl Os for Fake {
         }
         // SAFETY: the range lies in a mapping (checked above) whose contents the caller gave up.
         unsafe { addr.as_ptr().write_bytes(0, bytes) };
+        Ok(())
+    }
+
+    unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno> {
+        self.ask(Call::ReleaseMany, 0, ranges.len())?;
+        for range in ranges {
+            // SAFETY: as the caller vouches.
+            unsafe { self.release(NonNull::new(range.addr).unwrap(), range.bytes)? };
+        }
         Ok(())
     }
 

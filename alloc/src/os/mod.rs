@@ -32,6 +32,21 @@ impl Errno {
     pub(crate) const ENOMEM: Self = Self(libc::ENOMEM);
 }
 
+/// Whole pages in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct PageRange {
+    pub(crate) addr: *mut u8,
+    pub(crate) bytes: usize,
+}
+
+impl PageRange {
+    pub(crate) const EMPTY: Self = Self { addr: core::ptr::null_mut(), bytes: 0 };
+}
+
+// SAFETY: a range is a pair of numbers; what is done with the memory is another's duty.
+unsafe impl Send for PageRange {}
+
 /// What the allocator needs of an operating system.
 pub(crate) trait Os: Sync {
     /// Reserves `bytes` of inaccessible address space, page-aligned.
@@ -54,6 +69,13 @@ pub(crate) trait Os: Sync {
     /// # Safety
     /// The range is page-aligned, inside one reservation, and nothing reads what it holds any more.
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
+
+    /// Gives all of several ranges back in one call. After an error any of them may have gone; an OS that takes one
+    /// range at a time always errs.
+    ///
+    /// # Safety
+    /// As for [`release`](Self::release), for each.
+    unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno>;
 
     /// Allows or forbids huge pages for a range of a reservation. A refusal is of no consequence.
     ///

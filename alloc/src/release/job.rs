@@ -1,52 +1,83 @@
-//! One release at work: its bounds, what it has given back so far, and what was refused.
+//! One release at work: its bounds, and what it keeps out of everybody's reach meanwhile.
 //!
-//! Given-back pages are marked as released here and nowhere else in a release.
+//! A run that gives up pages is held until the batch with its pages has left: the slots taken from a span, a free run
+//! that is `Leaving`, a pin. [`Job::settle`] ends all holds.
 
 #![allow(unsafe_code, reason = "gives pages to the OS")]
 
 use core::ops::Range;
 
+use super::batch::{BATCH_PAGES, Batch};
 use crate::heap::Heap;
-use crate::os::{Errno, Os};
-use crate::report::{BlockReason, BlockedList, ReleaseOptions};
-use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitIndex};
+use crate::os::Os;
+use crate::report::ReleaseOptions;
+use crate::size_class::SizeClass;
+use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UnitIndex};
 
-/// Units given back between two looks at the bounds, at most.
-const BATCH_UNITS: u32 = 1024;
+/// Runs held at a time, at most: what threads may miss for a moment stays within bounds.
+const HOLDS: usize = 64;
 
-pub(crate) struct Job<'a, O> {
+/// What nobody may touch until its pages have left.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hold {
+    /// All slots of these pages of a span are taken.
+    Span { span: UnitIndex, class: SizeClass, pages: u128 },
+    /// A free run, out of the tree.
+    Leaving(UnitIndex),
+    /// A large block or region.
+    Pinned(UnitIndex),
+}
+
+/// What a release works with. It lives in the heap: whoever frees may have to release, on a small stack.
+pub(crate) struct Desk {
+    pub(super) batch: Batch,
+    holds: [Hold; HOLDS],
+    held: usize,
+    /// The unit from which the next bounded release walks on.
+    pub(super) resume: u32,
+}
+
+impl Desk {
+    pub(crate) const fn new() -> Self {
+        Self { batch: Batch::new(), holds: [Hold::Leaving(UnitIndex::NIL); HOLDS], held: 0, resume: 0 }
+    }
+}
+
+pub(super) struct Job<'a, O> {
     heap: &'a Heap<O>,
+    pub(super) desk: &'a mut Desk,
     /// Bytes that may still go.
     budget: u64,
     /// When to stop, on the clock of the OS.
     deadline: u64,
     late: bool,
-    pub(super) released: u64,
-    pub(super) syscalls: u64,
-    pub(super) blocked: BlockedList,
+    /// Where a walk over free runs goes on: what is let go must remain apart from a run that begins there.
+    pub(super) cursor: UnitIndex,
     pub(super) spans_with_holes: u64,
-    seen: Seen,
+    /// Bytes of the allocator's own tables that left.
+    pub(super) tables: u64,
 }
 
 impl<'a, O: Os> Job<'a, O> {
-    pub(super) fn new(heap: &'a Heap<O>, options: ReleaseOptions, start: u64) -> Self {
+    pub(super) fn new(heap: &'a Heap<O>, desk: &'a mut Desk, options: ReleaseOptions, start: u64) -> Self {
+        debug_assert_eq!(desk.held, 0);
+        desk.batch.clear();
         let time = options.deadline.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         Self {
             heap,
+            desk,
             budget: options.max_bytes.unwrap_or(u64::MAX),
             deadline: time.map_or(u64::MAX, |time| start.saturating_add(time)),
             late: false,
-            released: 0,
-            syscalls: 0,
-            blocked: BlockedList::new(),
+            cursor: UnitIndex::NIL,
             spans_with_holes: 0,
-            seen: Seen::new(),
+            tables: 0,
         }
     }
 
     /// Whether a bound has been reached.
     pub(super) fn stopped(&self) -> bool {
-        self.late || self.released >= self.budget
+        self.late || self.desk.batch.released >= self.budget
     }
 
     pub(super) fn is_bounded(&self) -> bool {
@@ -58,137 +89,94 @@ impl<'a, O: Os> Job<'a, O> {
         self.late = self.late || (self.deadline != u64::MAX && self.heap.os.now() >= self.deadline);
     }
 
-    /// How many units the next batch may have.
-    pub(super) fn batch(&self) -> u32 {
-        let left = self.budget.saturating_sub(self.released).div_ceil(UNIT as u64);
-        u32::try_from(left).unwrap_or(u32::MAX).clamp(1, BATCH_UNITS)
+    /// How many pages may still be gathered: one at least.
+    fn room(&self) -> u64 {
+        let left =
+            self.budget.saturating_sub(self.desk.batch.released).saturating_sub(self.desk.batch.gathered());
+        left.div_ceil(PAGE as u64).max(1)
     }
 
-    /// Gives back the pages of a run that `mask` names for each of its units. With `bridge`, pages between them go
-    /// along, which saves calls: the caller must hold all of the run.
+    /// How many units of a run to take out at once.
+    pub(super) fn units(&self) -> u32 {
+        self.room().div_ceil(PAGES_PER_UNIT as u64).min((BATCH_PAGES / PAGES_PER_UNIT) as u64) as u32
+    }
+
+    /// Gathers the pages of a run that `mask` names for each of its units, up to the bounds. With `bridge`, pages
+    /// between them go along, which saves ranges: the caller must hold all of the run.
     ///
     /// # Safety
-    /// Nobody reads or writes these pages, with `bridge` any page of the run, until this returns.
-    pub(super) unsafe fn give_back(
+    /// Nobody reads or writes these pages, with `bridge` any page of the run, before the hold on them, which the caller
+    /// adds next, is ended.
+    pub(super) unsafe fn gather(
         &mut self,
         run: UnitIndex,
         units: u32,
         bridge: bool,
         mask: impl Fn(u32) -> PageMask,
     ) {
-        self.seen.forget();
         let mut pages = 0..0;
         for unit in 0..units {
-            if pages.len() >= self.batch() as usize * PAGES_PER_UNIT {
-                // SAFETY: the pages gathered are such as the caller vouches for.
-                unsafe { self.give_back_range(run, &pages) };
-                pages = 0..0;
-            }
             if self.stopped() {
-                break;
+                return;
             }
             let wanted = mask(unit);
             let first = unit as usize * PAGES_PER_UNIT;
             for page in (0..PAGES_PER_UNIT).filter(|page| wanted & (1 << page) != 0) {
                 let page = first + page;
-                if page != pages.end && !bridge || pages.is_empty() {
-                    // SAFETY: as above.
-                    unsafe { self.give_back_range(run, &pages) };
+                if pages.is_empty() || (page != pages.end && !bridge) {
+                    // SAFETY: the pages gathered are such as the caller vouches for.
+                    unsafe { self.add(run, pages) };
                     pages = page..page;
                 }
                 pages.end = page + 1;
             }
+            if pages.len() as u64 >= self.room().min(BATCH_PAGES as u64) {
+                // SAFETY: as above.
+                unsafe { self.add(run, pages) };
+                pages = 0..0;
+            }
         }
         // SAFETY: as above.
-        unsafe { self.give_back_range(run, &pages) };
+        unsafe { self.add(run, pages) };
     }
 
     /// # Safety
-    /// Nobody reads or writes these pages until this returns.
-    unsafe fn give_back_range(&mut self, run: UnitIndex, pages: &Range<usize>) {
+    /// As for [`gather`](Self::gather).
+    unsafe fn add(&mut self, run: UnitIndex, pages: Range<usize>) {
         if pages.is_empty() {
             return;
         }
-        // SAFETY: as the caller vouches; likewise below.
-        if unsafe { self.ask(run, pages) }.is_ok() {
-            return;
-        }
-        // Some page is locked, or the kernel is short of something: find out which pages can go.
-        for page in pages.clone() {
-            let released = self.heap.space.meta(run.plus((page / PAGES_PER_UNIT) as u32)).released();
-            if released & (1 << (page % PAGES_PER_UNIT)) != 0 {
-                continue;
-            }
-            // SAFETY: as the caller vouches.
-            if let Err(errno) = unsafe { self.ask(run, &(page..page + 1)) } {
-                let reason = match errno {
-                    Errno::EINVAL => BlockReason::Locked,
-                    Errno(other) => BlockReason::Refused(other),
-                };
-                self.blocked.add(reason, PAGE as u64, u64::from(page == pages.start));
-            }
+        // SAFETY: as the caller vouches.
+        unsafe { self.desk.batch.add(self.heap, run, pages) };
+        if self.desk.batch.released.saturating_add(self.desk.batch.gathered()) >= self.budget {
+            // SAFETY: all that was gathered is held, by the caller or in `holds`.
+            unsafe { self.desk.batch.ask(self.heap) };
         }
     }
 
-    /// # Safety
-    /// Nobody reads or writes these pages until this returns.
-    unsafe fn ask(&mut self, run: UnitIndex, pages: &Range<usize>) -> Result<(), Errno> {
-        self.syscalls += 1;
-        let bytes = pages.len() * PAGE;
-        // SAFETY: the pages lie in one run.
-        let addr = unsafe { self.heap.space.address(run).add(pages.start * PAGE) };
-        let resident = self.seen.bytes(self.heap, run, pages);
-        // SAFETY: whole pages of one run, which the caller holds.
-        unsafe { self.heap.os.release(addr, bytes)? };
-        let marked = self.heap.mark_released(run, pages);
-        // Pages that were never touched do not leave, though nobody knew that they were not there.
-        self.released += resident.min(marked) as u64;
-        Ok(())
-    }
-}
-
-/// What is known of the residency of some pages in a row: one call of the OS serves many holes.
-struct Seen {
-    run: UnitIndex,
-    pages: Range<usize>,
-    resident: [u8; 1024],
-}
-
-impl Seen {
-    const fn new() -> Self {
-        Self { run: UnitIndex::NIL, pages: 0..0, resident: [0; 1024] }
-    }
-
-    /// Forgets: what was seen may have changed.
-    fn forget(&mut self) {
-        self.run = UnitIndex::NIL;
-    }
-
-    /// Bytes of pages of a run that are resident. All of them, if the OS cannot be asked.
-    fn bytes<O: Os>(&mut self, heap: &Heap<O>, run: UnitIndex, pages: &Range<usize>) -> usize {
-        let mut count = 0;
-        let mut at = pages.start;
-        while at < pages.end {
-            if self.run != run || !self.pages.contains(&at) {
-                self.look(heap, run, at);
-            }
-            let end = pages.end.min(self.pages.end);
-            let seen = &self.resident[at - self.pages.start..end - self.pages.start];
-            count += seen.iter().filter(|page| **page & 1 == 1).count();
-            at = end;
+    /// Keeps hold of what was gathered from until it has left.
+    pub(super) fn hold(&mut self, hold: Hold) {
+        let desk = &mut *self.desk;
+        desk.holds[desk.held] = hold;
+        desk.held += 1;
+        if desk.held == HOLDS || desk.batch.gathered() >= (BATCH_PAGES * PAGE) as u64 || self.stopped() {
+            self.settle();
         }
-        count * PAGE
     }
 
-    fn look<O: Os>(&mut self, heap: &Heap<O>, run: UnitIndex, from: usize) {
-        let end = heap.space.meta(run).len() as usize * PAGES_PER_UNIT;
-        let count = end.saturating_sub(from).clamp(1, self.resident.len());
-        self.run = run;
-        self.pages = from..from + count;
-        // SAFETY: the page lies in the run.
-        let addr = unsafe { heap.space.address(run).add(from * PAGE) };
-        if heap.os.residency(addr, &mut self.resident[..count]).is_err() {
-            self.resident.fill(1);
+    /// Has all that was gathered leave, and lets go of the runs it came from.
+    pub(super) fn settle(&mut self) {
+        // SAFETY: everything gathered lies in a run that is held, so nobody reads or writes it.
+        unsafe { self.desk.batch.ask(self.heap) };
+        self.check_time();
+        for at in 0..core::mem::take(&mut self.desk.held) {
+            match self.desk.holds[at] {
+                Hold::Span { span, class, pages } => {
+                    self.spans_with_holes += u64::from(self.heap.give_back_slots(span, class, pages));
+                }
+                Hold::Leaving(run) => self.heap.put_back(run, self.cursor),
+                Hold::Pinned(run) => self.heap.unpin(run),
+            }
         }
     }
 }

@@ -5,54 +5,72 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::job::Job;
+use super::job::{Hold, Job};
 use crate::heap::Heap;
 use crate::large::{DOOMED, PINNED, UNPINNED};
 use crate::os::Os;
 use crate::unit_table::RunKind;
 use crate::units::UnitIndex;
-use crate::zone::next_head;
+use crate::zone::{Idle, next_head};
 
 /// Runs to look at while the page heap is locked.
 const LOOK: u32 = 256;
+/// Units whose tables leave at once, at most: as long as that takes, nobody gets the run.
+const TABLES_OF: u32 = 2048;
 /// Runs to work on between two looks at the clock.
 const TIME_EVERY: u32 = 16;
 
 impl<O: Os> Heap<O> {
     /// Gives back the resident pages of all free runs of a zone.
     pub(super) fn release_free_runs(&self, job: &mut Job<'_, O>, zone: usize) {
-        let mut from = UnitIndex(0);
+        job.cursor = UnitIndex(0);
         job.check_time();
-        loop {
-            if job.stopped() {
-                return;
-            }
-            let cx = self.context();
-            let (taken, next) = {
-                let mut page_heap = self.page_heap();
-                let Some(zone) = page_heap.zone_mut(zone) else { return };
-                let most = job.batch().next_multiple_of(zone.granule());
-                let found = zone.take_leaving(&cx, from, LOOK, most);
-                if found.0.is_none() && found.1.0 >= zone.used().end {
-                    return;
-                }
-                found
-            };
-            from = next;
-            let Some(run) = taken else { continue };
+        while let Some(run) = self.next_leaving(job, zone, Idle::Pages) {
             let units = self.space.meta(run).len();
             // SAFETY: a run that is leaving is in nobody's reach.
             unsafe {
-                job.give_back(run, units, true, |unit| !self.space.meta(run.plus(unit)).released());
+                job.gather(run, units, true, |unit| !self.space.meta(run.plus(unit)).released());
             }
-            // The neighbour behind stays a head, from which the loop goes on, unless it stops now.
-            job.check_time();
-            self.page_heap().put(&cx, run, job.stopped());
+            job.hold(Hold::Leaving(run));
         }
+        job.settle();
+        self.end_walk(job, zone);
     }
 
-    /// Gives back what the used runs in a range of units no longer need.
-    pub(super) fn release_in_runs(&self, job: &mut Job<'_, O>, range: Range<u32>) {
+    /// Takes out the next free run of a zone of which something can leave, from the job's cursor on.
+    pub(super) fn next_leaving(&self, job: &mut Job<'_, O>, zone: usize, idle: Idle) -> Option<UnitIndex> {
+        while !job.stopped() {
+            let mut page_heap = self.page_heap();
+            let zone = page_heap.zone_mut(zone)?;
+            let most = match idle {
+                Idle::Pages => job.units().next_multiple_of(zone.granule()),
+                Idle::Tables => TABLES_OF,
+            };
+            let (run, next) = zone.take_leaving(&self.context(), idle, job.cursor, LOOK, most);
+            job.cursor = next;
+            if run.is_some() || next.0 >= zone.used().end {
+                return run;
+            }
+        }
+        None
+    }
+
+    /// Ends a walk over free runs: what it kept apart to find its place is joined.
+    pub(super) fn end_walk(&self, job: &mut Job<'_, O>, zone: usize) {
+        if let Some(zone) = self.page_heap().zone_mut(zone) {
+            zone.join_before(&self.space, job.cursor);
+        }
+        job.cursor = UnitIndex::NIL;
+    }
+
+    /// Puts a run that has left among the free ones again. One that begins at `cursor` stays a head.
+    pub(super) fn put_back(&self, run: UnitIndex, cursor: UnitIndex) {
+        let join_next = run.plus(self.space.meta(run).len()) != cursor;
+        self.page_heap().put(&self.context(), run, join_next);
+    }
+
+    /// Gives back what the used runs in a range of units no longer need. Returns where it stopped.
+    pub(super) fn release_in_runs(&self, job: &mut Job<'_, O>, range: Range<u32>) -> u32 {
         let mut at = UnitIndex(range.start);
         let mut seen = 0;
         while at.0 < range.end {
@@ -61,7 +79,7 @@ impl<O: Os> Heap<O> {
                 job.check_time();
             }
             if job.stopped() {
-                return;
+                break;
             }
             let next = next_head(&self.space, at);
             match self.space.meta(at).kind() {
@@ -71,6 +89,8 @@ impl<O: Os> Heap<O> {
             }
             at = next;
         }
+        job.settle();
+        at.0
     }
 
     /// Gives back the tail of a large block, or the retired pages of a region.
@@ -90,10 +110,14 @@ impl<O: Os> Heap<O> {
         };
         // SAFETY: idle pages are those that the owner never touches again, and the pin keeps the run from being freed
         // and from growing into them.
-        unsafe { job.give_back(run, units, false, idle) };
+        unsafe { job.gather(run, units, false, idle) };
+        job.hold(Hold::Pinned(run));
+    }
+
+    /// Ends the pin of a release. A run that was freed meanwhile is freed now.
+    pub(super) fn unpin(&self, run: UnitIndex) {
         let mut page_heap = self.page_heap();
-        let doomed = meta.pinned.swap(UNPINNED, Ordering::Relaxed) == DOOMED;
-        if doomed {
+        if self.space.meta(run).pinned.swap(UNPINNED, Ordering::Relaxed) == DOOMED {
             page_heap.free(&self.context(), run);
         }
     }

@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code, reason = "gives pages to the OS")]
 
-use super::job::Job;
+use super::job::{Hold, Job};
 use crate::heap::Heap;
 use crate::os::Os;
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
@@ -37,20 +37,40 @@ impl<O: Os> Heap<O> {
         if same && taken.pages != 0 {
             let pages = |unit| (taken.pages >> (unit as usize * PAGES_PER_UNIT)) as PageMask;
             // SAFETY: all slots that touch these pages are taken, so nobody has an object there.
-            unsafe { job.give_back(span, geometry.units, false, pages) };
+            unsafe { job.gather(span, geometry.units, false, pages) };
+            job.hold(Hold::Span { span, class, pages: taken.pages });
+            return;
         }
-        // Slots taken of another class than was measured go back all the same, to that class.
+        // Slots taken of another class than was measured go back at once, to that class.
         let class = if same { class } else { record.class() };
-        for (word, mask) in taken.words.iter().enumerate().filter(|(_, mask)| **mask != 0) {
-            self.give_bits(class, span, word, *mask);
-        }
-        if record.has_room(class.geometry()) {
-            job.spans_with_holes += 1;
-            // Slots that were taken and given back for nothing may have been the last when the owner let go.
-            if record.state() == SpanState::Full {
-                self.list_span(record.class(), span);
+        job.spans_with_holes += u64::from(self.give_back_words(span, class, &taken.words));
+    }
+
+    /// Gives back the slots of pages that were taken. Whether the span has free slots now.
+    pub(super) fn give_back_slots(&self, span: UnitIndex, class: SizeClass, pages: u128) -> bool {
+        let mut words = [0; MAX_WORDS];
+        let mut left = pages;
+        while left != 0 {
+            let page = left.trailing_zeros() as usize;
+            left &= left - 1;
+            for (word, mask) in masks(slots_of_page(class.geometry(), page)) {
+                words[word] |= mask;
             }
         }
+        self.give_back_words(span, class, &words)
+    }
+
+    fn give_back_words(&self, span: UnitIndex, class: SizeClass, words: &[u64; MAX_WORDS]) -> bool {
+        let record = self.space.span(span);
+        for (word, mask) in words.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+            self.give_bits(class, span, word, *mask);
+        }
+        let room = record.has_room(class.geometry());
+        // Slots that were taken and given back for nothing may have been the last when the owner let go.
+        if room && record.state() == SpanState::Full {
+            self.list_span(record.class(), span);
+        }
+        room
     }
 }
 

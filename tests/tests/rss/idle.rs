@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "nothing_leaves_under_off_until_asked", run: nothing_leaves_under_off_until_asked },
     Case { name: "bursts_do_not_pile_up", run: bursts_do_not_pile_up },
     Case { name: "refilled_after_release", run: refilled_after_release },
+    Case { name: "tables_are_small_and_leave_after_a_peak", run: tables_are_small_and_leave_after_a_peak },
 ];
 
 /// What may stay of a burst of 200 MiB: the allocator's tables for it (below 1 % of it) and page tables are not
@@ -114,5 +115,31 @@ fn refilled_after_release() {
         for (seed, block) in slots.iter().flatten().enumerate() {
             assert!(block.holds(seed as u64, block.size()), "{block:?} lost its contents");
         }
+    }
+}
+
+/// Tables stay below 1 % of the heap at 1 GiB in small blocks, and leave with what they describe.
+fn tables_are_small_and_leave_after_a_peak() {
+    const COUNT: usize = (1 << 30) / 1024;
+    let mut slots: Vec<Option<Block>> = resident_vec(COUNT);
+    let before = start(Policy::Off);
+    let metadata_before = ebbtide::mem_stats().metadata_sys;
+    for round in 0..2 {
+        for (seed, slot) in slots.iter_mut().enumerate() {
+            *slot = Some(Block::filled(1024, seed as u64));
+        }
+        let full = ebbtide::mem_stats();
+        assert!(full.heap_inuse >= 1 << 30);
+        assert!(full.metadata_sys * 100 < full.heap_sys, "{full:?}");
+        slots.fill_with(|| None);
+        let report = ebbtide::free_os_memory();
+        // Nine tenths of what came with the blocks; the rest is in pages that other rows share.
+        let tables = full.metadata_sys - metadata_before;
+        assert!(round > 0 || tables > 8 * MIB, "the peak had tables: {tables}");
+        let least = (full.heap_inuse / 65536 * 576) * 9 / 10;
+        assert!(report.metadata_released_bytes >= least, "{} of {tables}", report.metadata_released_bytes);
+        at_most("resident after the release", anonymous(), before, MIB);
+        let again = ebbtide::free_os_memory();
+        at_most("tables left for a second release", again.metadata_released_bytes, 0, 64 << 10);
     }
 }
