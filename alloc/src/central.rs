@@ -12,7 +12,7 @@ use crate::os::Os;
 use crate::page_heap::Request;
 use crate::segment::Space;
 use crate::size_class::{Geometry, SizeClass};
-use crate::span::{SpanState, masks, slots_of_page};
+use crate::span::{Access, SpanState, masks, slots_of_page};
 use crate::treap::{Nodes, Treap};
 use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitCount, UnitIndex};
@@ -64,15 +64,16 @@ impl Central {
 }
 
 impl<O: Os> Heap<O> {
-    /// Fills an empty magazine; false when no memory is to be had.
+    /// Fills an empty magazine; false when no memory is to be had. The caller holds the lock of the cache.
     pub(crate) fn refill(&self, cache: &ThreadCache, class: SizeClass) -> bool {
         let magazine = cache.magazine(class);
         cache.widen(class);
         let want = (magazine.capacity() / 2).clamp(1, MAX_REFILL);
+        let access = self.sharing.access();
         loop {
             let current = cache.current(class);
             if !current.is_nil() {
-                let got = magazine.fill(want, |out| self.take_slots(current, class, out));
+                let got = magazine.fill(want, |out| self.take_slots(current, class, out, access));
                 if got > 0 {
                     ThreadCache::count(&cache.mallocs, got);
                     return true;
@@ -86,20 +87,22 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Puts a slot into a magazine that is full: widens it, or flushes its older half.
+    /// Puts a slot into a magazine that is full: widens it, or flushes its older half. The caller holds the lock of the
+    /// cache.
     pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) {
         let magazine = cache.magazine(class);
+        let access = self.sharing.access();
         if !magazine.is_open() && cache.current(class).is_nil() {
             // A thread that frees before it allocates has the slot from another one, which may use its neighbours:
             // to use it again here would have the two share cache lines.
             cache.open(class);
-            self.flush(class, &[slot]);
+            self.flush(class, &[slot], access);
             ThreadCache::count(&cache.frees, 1);
             return;
         }
         if magazine.len() == magazine.capacity() && !cache.widen(class) {
             let count = (magazine.len() / 2).max(1);
-            self.flush(class, &magazine.held()[..count]);
+            self.flush(class, &magazine.held()[..count], access);
             magazine.forget_oldest(count);
             ThreadCache::count(&cache.frees, count);
         }
@@ -109,16 +112,24 @@ impl<O: Os> Heap<O> {
 
     /// One slot for a thread without a cache.
     pub(crate) fn take_one(&self, class: SizeClass) -> Option<*mut u8> {
+        self.share();
         loop {
             let span = self.next_span(class, UnitIndex::NIL)?;
             let mut slot = [core::ptr::null_mut()];
-            let got = self.take_slots(span, class, &mut slot);
+            let got = self.take_slots(span, class, &mut slot, Access::Shared);
             self.let_go(class, span);
             if got > 0 {
                 self.counters.small_mallocs.add(1);
                 return Some(slot[0]);
             }
         }
+    }
+
+    /// Takes one slot back from a thread without a cache.
+    pub(crate) fn give_one(&self, class: SizeClass, slot: *mut u8) {
+        self.share();
+        self.flush(class, &[slot], Access::Shared);
+        self.counters.small_frees.add(1);
     }
 
     /// Gives up ownership of a span.
@@ -172,16 +183,18 @@ impl<O: Os> Heap<O> {
     }
 
     /// Takes free slots, the lowest first, into `out` from its end downwards. Slots on resident pages go first.
-    fn take_slots(&self, span: UnitIndex, class: SizeClass, out: &mut [*mut u8]) -> usize {
+    fn take_slots(&self, span: UnitIndex, class: SizeClass, out: &mut [*mut u8], access: Access) -> usize {
         let geometry = class.geometry();
         let released = self.released_pages(span, geometry);
         let some_resident = released != 0 && released != all_pages(geometry);
         let mut got = 0;
         if some_resident {
-            got = self.take_pass(span, geometry, out, got, |word| resident_slots(geometry, released, word));
+            got = self.take_pass(span, geometry, out, (got, access), |word| {
+                resident_slots(geometry, released, word)
+            });
         }
         if got < out.len() {
-            got = self.take_pass(span, geometry, out, got, |word| geometry.full_word(word));
+            got = self.take_pass(span, geometry, out, (got, access), |word| geometry.full_word(word));
         }
         // Read again: a release may have given pages back between the first look and the taking of their slots. It
         // marks a page before it gives the slots back, so whoever has a slot sees the mark.
@@ -196,7 +209,7 @@ impl<O: Os> Heap<O> {
         span: UnitIndex,
         geometry: &Geometry,
         out: &mut [*mut u8],
-        mut got: usize,
+        (mut got, access): (usize, Access),
         allowed: impl Fn(usize) -> u64,
     ) -> usize {
         let record = self.space.span(span);
@@ -209,7 +222,7 @@ impl<O: Os> Heap<O> {
             if free == 0 {
                 continue;
             }
-            let mut taken = record.take(word, lowest_bits(free, out.len() - got));
+            let mut taken = record.take(word, lowest_bits(free, out.len() - got), access);
             while taken != 0 {
                 let slot = word * 64 + taken.trailing_zeros() as usize;
                 taken &= taken - 1;
@@ -225,7 +238,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Gives slots of one class back to their spans.
-    pub(crate) fn flush(&self, class: SizeClass, slots: &[*mut u8]) {
+    pub(crate) fn flush(&self, class: SizeClass, slots: &[*mut u8], access: Access) {
         let geometry = class.geometry();
         let within = geometry.units as usize * UNIT - 1;
         // Neighbours of one bitmap word are gathered. A word is told by the address of its span, with its number in
@@ -236,30 +249,37 @@ impl<O: Os> Heap<O> {
             let number = geometry.slot_at(addr & within);
             let word = (addr & !within) | (number / 64);
             if word != at {
-                self.give_word(class, at, gathered);
+                self.give_word(class, at, gathered, access);
                 (at, gathered) = (word, 0);
             }
             gathered |= 1 << (number % 64);
         }
-        self.give_word(class, at, gathered);
+        self.give_word(class, at, gathered, access);
     }
 
     /// Gives back the slots of a word, told as in [`flush`](Self::flush).
     #[inline(never)]
-    fn give_word(&self, class: SizeClass, at: usize, mask: u64) {
+    fn give_word(&self, class: SizeClass, at: usize, mask: u64, access: Access) {
         let within = class.geometry().units as usize * UNIT - 1;
         match self.space.unit_of(at & !within) {
-            Some(span) => self.give_bits(class, span, at & within, mask),
+            Some(span) => self.give_bits(class, span, at & within, mask, access),
             None => debug_assert!(mask == 0, "{at:#x} is not of this heap"),
         }
     }
 
     /// Gives the bits of one word back, and lists or gives up the span where that is due.
     #[inline]
-    pub(crate) fn give_bits(&self, class: SizeClass, span: UnitIndex, word: usize, mask: u64) {
+    pub(crate) fn give_bits(
+        &self,
+        class: SizeClass,
+        span: UnitIndex,
+        word: usize,
+        mask: u64,
+        access: Access,
+    ) {
         let geometry = class.geometry();
         let record = self.space.span(span);
-        let given = record.give(word, mask, geometry);
+        let given = record.give(word, mask, geometry, access);
         debug_assert!(!given.twice, "a slot of {} bytes was freed twice", geometry.size);
         if given.was_empty && record.state() == SpanState::Full {
             self.list_span(class, span);
@@ -325,12 +345,12 @@ impl<O: Os> Heap<O> {
     }
 }
 
-/// Gives back all that a cache holds, and the spans that it owns. Only its owner may call this.
+/// Gives back all that a cache holds, and the spans that it owns. Only its owner may call this, with its lock.
 pub(crate) fn empty_cache<O: Os>(heap: &Heap<O>, cache: &ThreadCache) {
     for class in SizeClass::all() {
         let magazine = cache.magazine(class);
         let count = magazine.len();
-        heap.flush(class, magazine.held());
+        heap.flush(class, magazine.held(), heap.sharing.access());
         magazine.forget_oldest(count);
         ThreadCache::count(&cache.frees, count);
         let current = cache.current(class);

@@ -25,6 +25,7 @@ pub(crate) fn in_parent() {
 /// The fork is done; this is the child, with one thread.
 pub(crate) fn in_child() {
     HEAP.unlock_all();
+    HEAP.sharing.end();
     HEAP.forget_other_threads(thread::own_cache());
 }
 

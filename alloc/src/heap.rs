@@ -2,8 +2,6 @@
 //!
 //! One static heap over Linux serves the process; tests make others over a fake.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use crate::central::Central;
 use crate::counters::Counters;
 use crate::lock::{Guard, Lock};
@@ -13,6 +11,7 @@ use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::release::Desk;
 use crate::segment::Space;
+use crate::sharing::Sharing;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::zone::Context;
 
@@ -32,8 +31,7 @@ pub(crate) struct Heap<O> {
     page_heap: Lock<PageHeap>,
     pub(crate) counters: Counters,
     pub(crate) pressure: Pressure,
-    /// Whether some thread has come for a cache.
-    begun: AtomicBool,
+    pub(crate) sharing: Sharing,
     /// Held for a whole release: a second one waits, so that its report is true.
     pub(crate) releasing: Lock<Desk>,
 }
@@ -49,15 +47,9 @@ impl<O: Os> Heap<O> {
             page_heap: Lock::new(PageHeap::new()),
             counters: Counters::new(),
             pressure: Pressure::new(),
-            begun: AtomicBool::new(false),
+            sharing: Sharing::new(),
             releasing: Lock::new(Desk::new()),
         }
-    }
-
-    /// True for the first caller of all.
-    pub(crate) fn is_first_thread(&self) -> bool {
-        // Relaxed: the flag stands for itself.
-        !self.begun.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn context(&self) -> Context<'_, O> {

@@ -38,6 +38,7 @@ mod registry;
 mod release;
 mod report;
 mod segment;
+mod sharing;
 mod size_class;
 mod snapshot;
 mod span;
@@ -68,7 +69,9 @@ use heap::HEAP;
 ///
 /// Allocates nothing. O(heap / 64 KiB) plus the kernel's time for the pages that leave.
 pub fn release(options: ReleaseOptions) -> ReleaseReport {
-    thread::flush();
+    if !thread::flush() {
+        HEAP.share();
+    }
     HEAP.release(options)
 }
 

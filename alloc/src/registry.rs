@@ -39,6 +39,12 @@ impl Registry {
         self.take_idle()
     }
 
+    /// Waits until each cache's lock, and that of the list, was free.
+    pub(crate) fn pass_locks<O: Os>(&self, os: &O) {
+        let _making = self.making.lock(os);
+        self.all().for_each(|cache| drop(cache.lock.lock(os)));
+    }
+
     pub(crate) fn lock_for_fork<O: Os>(&self, os: &O) {
         self.making.lock_for_fork(os);
     }

@@ -46,6 +46,15 @@ fn tag(class: SizeClass, state: SpanState) -> u16 {
     u16::from_be_bytes([class.index() as u8, state as u8])
 }
 
+/// Who may change bits meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Any thread.
+    Shared,
+    /// Only the caller: see [`Sharing`](crate::sharing::Sharing).
+    Alone,
+}
+
 /// What giving slots back to a word changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Given {
@@ -106,16 +115,30 @@ impl SpanRecord {
 
     /// Takes those slots of `mask` that are free.
     #[inline]
-    pub(crate) fn take(&self, word: usize, mask: u64) -> u64 {
+    pub(crate) fn take(&self, word: usize, mask: u64, access: Access) -> u64 {
+        let word = &self.free[word];
+        if access == Access::Alone {
+            // Relaxed: there is nobody to order it for.
+            let free = word.load(Ordering::Relaxed);
+            word.store(free & !mask, Ordering::Relaxed);
+            return free & mask;
+        }
         // Acquire: the last owner's use of the slot happens before ours.
-        self.free[word].fetch_and(!mask, Ordering::Acquire) & mask
+        word.fetch_and(!mask, Ordering::Acquire) & mask
     }
 
     /// Gives slots back. The caller owns them.
     #[inline(always)]
-    pub(crate) fn give(&self, word: usize, mask: u64, geometry: &Geometry) -> Given {
-        // Release: our use of the slot happens before the next owner's; SeqCst: see `class_and_state`.
-        let before = self.free[word].fetch_or(mask, Ordering::SeqCst);
+    pub(crate) fn give(&self, word: usize, mask: u64, geometry: &Geometry, access: Access) -> Given {
+        let before = if access == Access::Alone {
+            // Relaxed as above.
+            let before = self.free[word].load(Ordering::Relaxed);
+            self.free[word].store(before | mask, Ordering::Relaxed);
+            before
+        } else {
+            // Release: our use of the slot happens before the next owner's; SeqCst: see `class_and_state`.
+            self.free[word].fetch_or(mask, Ordering::SeqCst)
+        };
         Given {
             was_empty: before == 0,
             is_full: before | mask == geometry.full_word(word),
@@ -137,11 +160,11 @@ impl SpanRecord {
     pub(crate) fn take_all(&self, geometry: &Geometry) -> bool {
         for word in 0..geometry.words() {
             let full = geometry.full_word(word);
-            let taken = self.take(word, full);
+            let taken = self.take(word, full, Access::Shared);
             if taken != full {
-                self.give(word, taken, geometry);
+                self.give(word, taken, geometry, Access::Shared);
                 for earlier in 0..word {
-                    self.give(earlier, geometry.full_word(earlier), geometry);
+                    self.give(earlier, geometry.full_word(earlier), geometry, Access::Shared);
                 }
                 return false;
             }
@@ -226,10 +249,16 @@ mod tests {
         assert!(record.is_wholly_free(geometry, 0) && record.take_all(geometry));
         assert!(!record.has_room(geometry) && !record.take_all(geometry));
         let all = geometry.full_word(0);
-        assert_eq!(record.give(0, 1, geometry), Given { was_empty: true, is_full: false, twice: false });
-        assert_eq!(record.give(0, 1, geometry), Given { was_empty: false, is_full: false, twice: true });
         assert_eq!(
-            record.give(0, all & !1, geometry),
+            record.give(0, 1, geometry, Access::Shared),
+            Given { was_empty: true, is_full: false, twice: false }
+        );
+        assert_eq!(
+            record.give(0, 1, geometry, Access::Shared),
+            Given { was_empty: false, is_full: false, twice: true }
+        );
+        assert_eq!(
+            record.give(0, all & !1, geometry, Access::Shared),
             Given { was_empty: false, is_full: true, twice: false }
         );
     }
@@ -240,9 +269,9 @@ mod tests {
         let geometry = class.geometry();
         let record = record();
         record.begin(class);
-        assert_eq!(record.take(40, 1 << 7), 1 << 7);
+        assert_eq!(record.take(40, 1 << 7, Access::Shared), 1 << 7);
         assert!(!record.take_all(geometry));
-        record.give(40, 1 << 7, geometry);
+        record.give(40, 1 << 7, geometry, Access::Shared);
         assert!(record.is_wholly_free(geometry, 40), "nothing was lost");
     }
 }

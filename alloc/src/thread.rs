@@ -62,7 +62,7 @@ fn attach() -> Option<&'static ThreadCache> {
     // Without a word at the thread's end its cache would be lost: then it gets none.
     let watched = HEAP.os.watch_thread_exit();
     HEAP.os.prepare_barrier();
-    if HEAP.is_first_thread() {
+    if HEAP.enter() {
         HEAP.os.watch_forks();
     }
     let new = if watched { HEAP.registry.take(&HEAP.os, &HEAP.counters) } else { None };
@@ -94,17 +94,14 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
 #[inline(never)]
 pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
     if with_cache(|cache| HEAP.make_room(cache, class, slot)).is_none() {
-        HEAP.flush(class, &[slot]);
-        HEAP.counters.small_frees.add(1);
+        HEAP.give_one(class, slot);
     }
     HEAP.pressure.check(&HEAP.counters);
 }
 
-/// Empties the caller's cache into the spans.
-pub(crate) fn flush() {
-    if HOME.get().is_some() {
-        with_cache(|cache| empty_cache(&HEAP, cache));
-    }
+/// Empties the caller's cache into the spans. False if it has none.
+pub(crate) fn flush() -> bool {
+    HOME.get().is_some() && with_cache(|cache| empty_cache(&HEAP, cache)).is_some()
 }
 
 /// The thread ends: its cache goes to the next one.

@@ -11,6 +11,7 @@ use crate::lock::Guard;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::size_class::SizeClass;
+use crate::span::Access;
 
 /// Caches that share a barrier.
 const GROUP: usize = 8;
@@ -63,7 +64,7 @@ impl<O: Os> Heap<O> {
             if quiet {
                 for class in SizeClass::all() {
                     let slots = cache.rob(class);
-                    self.flush(class, slots);
+                    self.flush(class, slots, Access::Shared);
                     ThreadCache::count(&cache.frees, slots.len());
                 }
             }

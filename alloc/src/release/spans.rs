@@ -10,7 +10,7 @@ use super::job::{Hold, Job};
 use crate::heap::Heap;
 use crate::os::Os;
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
-use crate::span::{SpanRecord, SpanState, masks, slots_of_page};
+use crate::span::{Access, SpanRecord, SpanState, masks, slots_of_page};
 use crate::units::{PAGES_PER_UNIT, PageMask, UnitIndex};
 
 /// The slots that a release has taken in one span.
@@ -63,7 +63,7 @@ impl<O: Os> Heap<O> {
     fn give_back_words(&self, span: UnitIndex, class: SizeClass, words: &[u64; MAX_WORDS]) -> bool {
         let record = self.space.span(span);
         for (word, mask) in words.iter().enumerate().filter(|(_, mask)| **mask != 0) {
-            self.give_bits(class, span, word, *mask);
+            self.give_bits(class, span, word, *mask, Access::Shared);
         }
         let room = record.has_room(class.geometry());
         // Slots that were taken and given back for nothing may have been the last when the owner let go.
@@ -103,12 +103,12 @@ fn take_page(
 ) -> bool {
     for (at, (word, mask)) in masks.clone().enumerate() {
         let wanted = mask & !taken.words[word];
-        let got = record.take(word, wanted);
+        let got = record.take(word, wanted, Access::Shared);
         if got != wanted {
             // Give back what this page took: it is not in `taken` yet.
-            record.give(word, got, geometry);
+            record.give(word, got, geometry, Access::Shared);
             for (word, mask) in masks.take(at) {
-                record.give(word, mask & !taken.words[word], geometry);
+                record.give(word, mask & !taken.words[word], geometry, Access::Shared);
             }
             return false;
         }

@@ -11,7 +11,6 @@ mod threads;
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::central::empty_cache;
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
 use crate::os::fake::Fake;
@@ -41,7 +40,10 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
         return heap.allocate_large(layout.size(), layout.align(), zeroed);
     };
     let magazine = cache.magazine(class);
-    let slot = magazine.pop().or_else(|| heap.refill(cache, class).then(|| magazine.pop()).flatten());
+    let slot = magazine.pop().or_else(|| {
+        let _busy = cache.lock.lock(&heap.os);
+        heap.refill(cache, class).then(|| magazine.pop()).flatten()
+    });
     let slot = slot.unwrap_or(core::ptr::null_mut());
     if zeroed && !slot.is_null() {
         // SAFETY: the slot has room for the layout.
@@ -53,12 +55,21 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
 fn free(heap: &Heap<Fake>, cache: &ThreadCache, block: *mut u8, layout: Layout) {
     match SizeClass::of(layout.size(), layout.align()) {
         Some(class) if cache.magazine(class).push(block) => {}
-        Some(class) => heap.make_room(cache, class, block),
+        Some(class) => {
+            let _busy = cache.lock.lock(&heap.os);
+            heap.make_room(cache, class, block);
+        }
         None => heap.free_large(block),
     }
 }
 
+fn empty_cache(heap: &Heap<Fake>, cache: &ThreadCache) {
+    let _busy = cache.lock.lock(&heap.os);
+    crate::central::empty_cache(heap, cache);
+}
+
 fn take_cache(heap: &Heap<Fake>) -> Option<&ThreadCache> {
+    heap.enter();
     heap.registry.take(&heap.os, &heap.counters)
 }
 

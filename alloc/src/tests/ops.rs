@@ -4,8 +4,7 @@ use core::alloc::Layout;
 
 use proptest::prelude::*;
 
-use super::{allocate, check_identities, free, heap, take_cache};
-use crate::central::empty_cache;
+use super::{allocate, check_identities, empty_cache, free, heap, take_cache};
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
 use crate::os::fake::Fake;

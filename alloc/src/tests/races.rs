@@ -5,12 +5,12 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use super::{StopOnDrop, allocate, free, heap, put_cache, take_cache};
-use crate::central::empty_cache;
+use super::{StopOnDrop, allocate, empty_cache, free, heap, put_cache, take_cache};
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
 use crate::os::fake::Fake;
 use crate::report::ReleaseOptions;
+use crate::span::Access;
 use crate::units::{PAGE, UNIT};
 
 /// Runs `work` while another thread releases without pause. It stops even if `work` panics.
@@ -18,6 +18,7 @@ fn beside_releases<R>(heap: &Heap<Fake>, work: impl FnOnce() -> R) -> R {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            heap.share();
             // Relaxed: only a flag.
             while !stop.load(Ordering::Relaxed) {
                 heap.release(ReleaseOptions::new());
@@ -102,6 +103,38 @@ fn slots_that_straddle_pages_beside_releases() {
 #[test]
 fn many_small_slots_beside_releases() {
     small_blocks_beside_releases(32, 3000);
+}
+
+/// A first thread that has been alone keeps all of its slots when others come in the midst of its slow paths.
+#[test]
+fn others_come_while_the_first_thread_works_alone() {
+    let layout = Layout::from_size_align(64, 8).unwrap();
+    for round in 0..40 {
+        let heap = heap();
+        let cache = take_cache(&heap).unwrap();
+        assert_eq!(heap.sharing.access(), Access::Alone);
+        // Blocks that the first thread leaves behind: others give them back into its words of bits.
+        let left: Vec<_> = (0..500).map(|_| allocate(&heap, cache, layout, false) as usize).collect();
+        let started = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !started.load(Ordering::Relaxed) {
+                    core::hint::spin_loop();
+                }
+                let cache = take_cache(&heap).unwrap();
+                left.iter().for_each(|block| free(&heap, cache, *block as *mut u8, layout));
+                put_cache(&heap, cache);
+            });
+            started.store(true, Ordering::Relaxed);
+            let kept = churn(&heap, cache, layout, 300, round);
+            kept.into_iter().for_each(|block| free(&heap, cache, block, layout));
+        });
+        assert_eq!(heap.sharing.access(), Access::Shared);
+        put_cache(&heap, cache);
+        heap.verify(Some(cache)).unwrap();
+        heap.release(ReleaseOptions::new());
+        assert_eq!(heap.snapshot().heap_inuse, 0, "a slot was lost in round {round}");
+    }
 }
 
 #[test]

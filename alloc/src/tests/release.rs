@@ -3,8 +3,7 @@
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{allocate, check_identities, free, heap, take_cache};
-use crate::central::empty_cache;
+use super::{allocate, check_identities, empty_cache, free, heap, take_cache};
 use crate::magazine::ThreadCache;
 use crate::os::fake::Call;
 use crate::report::{BlockReason, ReleaseOptions};
