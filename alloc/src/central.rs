@@ -18,8 +18,9 @@ use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitCount, UnitIndex};
 use crate::zone::Purpose;
 
-/// Slots that one refill fetches at most: what a thread may never use stays within bounds.
+/// Slots and bytes that one refill fetches at most: what a thread may never use stays within bounds.
 const MAX_REFILL: usize = 256;
+const MAX_REFILL_BYTES: usize = 16 * 1024;
 
 /// The spans of one class that have room and no owner.
 pub(crate) struct Central {
@@ -68,7 +69,8 @@ impl<O: Os> Heap<O> {
     pub(crate) fn refill(&self, cache: &ThreadCache, class: SizeClass) -> bool {
         let magazine = cache.magazine(class);
         cache.widen(class);
-        let want = (magazine.capacity() / 2).clamp(1, MAX_REFILL);
+        let most = (MAX_REFILL_BYTES / class.size()).clamp(2, MAX_REFILL);
+        let want = (magazine.capacity() / 2).clamp(1, most);
         let access = self.sharing.access();
         loop {
             let current = cache.current(class);
@@ -100,7 +102,10 @@ impl<O: Os> Heap<O> {
             ThreadCache::count(&cache.frees, 1);
             return;
         }
-        if magazine.len() == magazine.capacity() && !cache.widen(class) {
+        // A thread that only frees needs no deep stack.
+        let deep =
+            cache.current(class).is_nil() && magazine.capacity() * 8 >= class.geometry().magazine as usize;
+        if magazine.len() == magazine.capacity() && (deep || !cache.widen(class)) {
             let count = (magazine.len() / 2).max(1);
             self.flush(class, &magazine.held()[..count], access);
             magazine.forget_oldest(count);
@@ -166,16 +171,23 @@ impl<O: Os> Heap<O> {
         self.new_span(class)
     }
 
+    /// The class of the slot that begins at `block`; `None` for a large block.
+    pub(crate) fn class_of(&self, block: *mut u8) -> Option<SizeClass> {
+        self.space.unit_of(block as usize).and_then(|unit| self.space.meta(unit).class())
+    }
+
     fn new_span(&self, class: SizeClass) -> Option<UnitIndex> {
         let geometry = class.geometry();
         let request = Request {
             units: UnitCount(geometry.units),
+            room: UnitCount(0),
             align: geometry.units,
             purpose: Purpose::Spans,
             kind: RunKind::Small,
             prefer_zero: false,
         };
         let span = self.page_heap().allocate(&self.context(), self.reservation, request)?;
+        (0..geometry.units).for_each(|unit| self.space.meta(span.plus(unit)).set_class(Some(class)));
         // Both pages that the record may lie on.
         self.space.meta(span).set_record_pages(0b11);
         self.space.span(span).begin(class);

@@ -39,6 +39,8 @@ pub(crate) struct Counters {
     pub(crate) released_total: Counter,
     pub(crate) reacquired_total: Counter,
     pub(crate) releases_total: Counter,
+    /// Blocks that moved without a copy.
+    pub(crate) moves: Counter,
     /// Large blocks and regions; small objects are counted by the thread caches.
     pub(crate) large_mallocs: Counter,
     pub(crate) large_frees: Counter,
@@ -57,6 +59,7 @@ impl Counters {
             released_total: Counter::new(),
             reacquired_total: Counter::new(),
             releases_total: Counter::new(),
+            moves: Counter::new(),
             large_mallocs: Counter::new(),
             large_frees: Counter::new(),
             small_mallocs: Counter::new(),

@@ -1,16 +1,16 @@
 //! The `GlobalAlloc` face of the heap, and its fast path.
 //!
 //! `alloc`: size class from the layout, pop the magazine. `dealloc`: size class from the layout, push. Anything else
-//! is out of line: alignments above 16, large blocks, magazines that are empty or full. Nothing here panics; null means
-//! no memory; errno is kept.
+//! is out of line: alignments above 16, large blocks, magazines that are empty or full, frees of more than 4 KiB. These
+//! ask the table of units for the class, since a block of such a size stays in its slot when it shrinks by less than
+//! half. Nothing here panics; null means no memory; errno is kept.
 
 #![allow(unsafe_code, reason = "GlobalAlloc")]
 
 use core::alloc::{GlobalAlloc, Layout};
 
 use crate::heap::HEAP;
-use crate::large::same_slot;
-use crate::size_class::{QUANTUM, SizeClass};
+use crate::size_class::{QUANTUM, SizeClass, padded};
 use crate::thread;
 
 /// The allocator, as a handle without size: all of them are the same heap.
@@ -52,9 +52,9 @@ unsafe impl GlobalAlloc for Allocator {
         if layout.align() > QUANTUM {
             return free_aligned(block, layout);
         }
-        match SizeClass::of_size(layout.size()) {
+        match SizeClass::exact(layout.size()) {
             Some(class) => free_small(block, class),
-            None => free_large(block),
+            None => free_by_address(block),
         }
     }
 
@@ -74,21 +74,19 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let old = SizeClass::of(layout.size(), layout.align());
-        let new = SizeClass::of(new_size, layout.align());
-        if same_slot(old, new) {
+        if stays(block, layout, new_size) {
             return block;
         }
-        if old.is_none() && new.is_none() && HEAP.resize_large(block, new_size, layout.align()) {
-            HEAP.pressure.check(&HEAP.counters);
-            return block;
+        let large = |size| SizeClass::of(size, layout.align()).is_none();
+        if large(new_size) && large(layout.size()) && HEAP.class_of(block).is_none() {
+            return move_large(block, layout, new_size);
         }
         // SAFETY: the caller vouches that `new_size` and the alignment make a layout.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         // SAFETY: as the caller vouches; the new block has room for the bytes copied and is another one; the old one
         // is freed with its own layout.
         unsafe {
-            let moved = self.alloc(new_layout);
+            let moved = if large(new_size) { allocate_growing(new_layout) } else { self.alloc(new_layout) };
             if !moved.is_null() {
                 core::ptr::copy_nonoverlapping(block, moved, layout.size().min(new_size));
                 self.dealloc(block, layout);
@@ -123,9 +121,38 @@ fn allocate_aligned(layout: Layout) -> *mut u8 {
 
 #[inline(never)]
 fn free_aligned(block: *mut u8, layout: Layout) {
-    match SizeClass::of(layout.size(), layout.align()) {
+    match SizeClass::exact(padded(layout.size(), layout.align())) {
+        Some(class) => free_small(block, class),
+        None => free_by_address(block),
+    }
+}
+
+/// Frees a block whose layout does not tell its class.
+#[inline(never)]
+fn free_by_address(block: *mut u8) {
+    match HEAP.class_of(block) {
         Some(class) => free_small(block, class),
         None => free_large(block),
+    }
+}
+
+/// Whether a block can stay where it is when its size changes; if so, it has the new size now.
+fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
+    let (old, new) = (padded(layout.size(), layout.align()), padded(new_size, layout.align()));
+    let exact = (SizeClass::exact(old), SizeClass::exact(new));
+    if exact != (None, None) {
+        return exact.0 == exact.1;
+    }
+    match HEAP.class_of(block) {
+        Some(class) => new <= class.size() && new > class.size() / 2,
+        None if SizeClass::of_size(new).is_some() => false,
+        None => {
+            let resized = HEAP.resize_large(block, new_size, layout.align());
+            if resized {
+                HEAP.pressure.check(&HEAP.counters);
+            }
+            resized
+        }
     }
 }
 
@@ -133,6 +160,23 @@ fn free_aligned(block: *mut u8, layout: Layout) {
 #[inline(never)]
 fn allocate_large(layout: Layout, zeroed: bool) -> *mut u8 {
     HEAP.allocate_large(layout.size(), layout.align(), zeroed)
+}
+
+#[cold]
+#[inline(never)]
+fn allocate_growing(layout: Layout) -> *mut u8 {
+    match HEAP.allocate_growing(layout.size(), layout.align()) {
+        Some(run) => HEAP.space.address(run).as_ptr(),
+        None => core::ptr::null_mut(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn move_large(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+    let moved = HEAP.move_large(block, layout.size().min(new_size), new_size, layout.align());
+    HEAP.pressure.check(&HEAP.counters);
+    moved
 }
 
 #[cold]

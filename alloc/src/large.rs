@@ -11,7 +11,6 @@ use core::sync::atomic::Ordering;
 use crate::heap::Heap;
 use crate::os::Os;
 use crate::page_heap::Request;
-use crate::size_class::SizeClass;
 use crate::unit_table::RunKind;
 use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;
@@ -23,13 +22,16 @@ pub(crate) const PINNED: u8 = 1;
 /// As `PINNED`, and the owner has freed it meanwhile.
 pub(crate) const DOOMED: u8 = 2;
 
+/// Free units to look for behind a block that grows, as long as it is no longer than that.
+const ROOM: u32 = 64;
+
 /// Where and how a block of some size lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Plan {
-    units: UnitCount,
+pub(crate) struct Plan {
+    pub(crate) units: UnitCount,
     align: u32,
-    purpose: Purpose,
-    owned_pages: usize,
+    pub(crate) purpose: Purpose,
+    pub(crate) owned_pages: usize,
 }
 
 impl Plan {
@@ -57,7 +59,7 @@ impl Plan {
 
     /// For a block that lies where runs for `purpose` lie already: one of huge pages stays with these while it has
     /// any, rather than move to and fro as it grows.
-    fn at(purpose: Purpose, size: usize, align: usize) -> Option<Self> {
+    pub(crate) fn at(purpose: Purpose, size: usize, align: usize) -> Option<Self> {
         if purpose == Purpose::Huge && size >= HUGE { Self::huge(size, align) } else { Self::of(size, align) }
     }
 }
@@ -66,28 +68,41 @@ impl<O: Os> Heap<O> {
     /// A block of its own pages; null without memory. With `zeroed` it reads as zero, and only pages that may hold
     /// anything else are cleared.
     pub(crate) fn allocate_large(&self, size: usize, align: usize, zeroed: bool) -> *mut u8 {
-        let block = Plan::of(size, align).and_then(|plan| {
-            let request = Request {
-                units: plan.units,
-                align: plan.align,
-                purpose: plan.purpose,
-                kind: RunKind::Large,
-                prefer_zero: false,
-            };
-            let run = {
-                let mut page_heap = self.page_heap();
-                let run = page_heap.allocate(&self.context(), self.reservation, request)?;
-                // Under the lock: a release that finds the run must not take the pages of its past for idle ones.
-                self.space.meta(run).set_owned_pages(plan.owned_pages);
-                run
-            };
-            self.own_pages(run, 0, plan.owned_pages, zeroed);
-            Some(self.space.address(run).as_ptr())
-        });
-        if block.is_some() {
-            self.counters.large_mallocs.add(1);
+        let block = Plan::of(size, align).and_then(|plan| self.take_run(plan, UnitCount(0), zeroed));
+        match block {
+            Some(run) => self.space.address(run).as_ptr(),
+            None => core::ptr::null_mut(),
         }
-        block.unwrap_or(core::ptr::null_mut())
+    }
+
+    /// As [`allocate_large`](Self::allocate_large), for a block that has grown before and may again: where there is
+    /// free room behind it, if that can be.
+    pub(crate) fn allocate_growing(&self, size: usize, align: usize) -> Option<UnitIndex> {
+        let plan = Plan::of(size, align)?;
+        let room = if plan.units.0 <= ROOM { ROOM } else { 0 };
+        self.take_run(plan, UnitCount(room), false)
+    }
+
+    fn take_run(&self, plan: Plan, room: UnitCount, zeroed: bool) -> Option<UnitIndex> {
+        let request = Request {
+            units: plan.units,
+            room,
+            align: plan.align,
+            purpose: plan.purpose,
+            kind: RunKind::Large,
+            prefer_zero: false,
+        };
+        let run = {
+            let mut page_heap = self.page_heap();
+            let run = page_heap.allocate(&self.context(), self.reservation, request)?;
+            // Under the lock: a release that finds the run must not take the pages of its past for idle ones.
+            self.space.meta(run).set_owned_pages(plan.owned_pages);
+            self.space.meta(run).set_class(None);
+            run
+        };
+        self.own_pages(run, 0, plan.owned_pages, zeroed);
+        self.counters.large_mallocs.add(1);
+        Some(run)
     }
 
     /// Frees a block. Addresses that are none are ignored.
@@ -116,34 +131,8 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Changes the size of a block without moving it, if that can be.
-    pub(crate) fn resize_large(&self, block: *mut u8, size: usize, align: usize) -> bool {
-        let Some(run) = self.space.unit_of(block as usize) else { return false };
-        let meta = self.space.meta(run);
-        let mut page_heap = self.page_heap();
-        let now = if page_heap.serves(run, Purpose::Spans) { Purpose::Spans } else { Purpose::Huge };
-        let Some(plan) = Plan::at(now, size, align) else { return false };
-        let here = page_heap.serves(run, plan.purpose);
-        if !here || meta.pinned.load(Ordering::Relaxed) != UNPINNED {
-            return false;
-        }
-        let len = meta.len();
-        if plan.units.0 > len && !page_heap.grow_in_place(&self.context(), run, plan.units) {
-            return false;
-        }
-        if plan.units.0 < len {
-            page_heap.shrink(&self.context(), run, plan.units);
-        }
-        let owned = meta.owned_pages();
-        if plan.owned_pages > owned {
-            self.own_pages(run, owned, plan.owned_pages, false);
-        }
-        meta.set_owned_pages(plan.owned_pages);
-        true
-    }
-
     /// Marks pages of a run as in use, and clears them with `zeroed`.
-    fn own_pages(&self, run: UnitIndex, from: usize, to: usize, zeroed: bool) {
+    pub(crate) fn own_pages(&self, run: UnitIndex, from: usize, to: usize, zeroed: bool) {
         let base = self.space.address(run).as_ptr();
         let mut reacquired = 0;
         let mut dirty = from..from;
@@ -183,12 +172,6 @@ fn clear(base: *mut u8, pages: &core::ops::Range<usize>) {
         // SAFETY: the pages lie in a run that the caller has just taken and handed to nobody.
         unsafe { base.add(pages.start * PAGE).write_bytes(0, pages.len() * PAGE) };
     }
-}
-
-/// Whether a block of this layout stays where it is when its size changes: it keeps its slot.
-#[inline(always)]
-pub(crate) fn same_slot(old: Option<SizeClass>, new: Option<SizeClass>) -> bool {
-    matches!((old, new), (Some(old), Some(new)) if old == new)
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod region;
 mod registry;
 mod release;
 mod report;
+mod resize;
 mod segment;
 mod sharing;
 mod size_class;

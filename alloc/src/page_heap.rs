@@ -18,6 +18,8 @@ const ALL: u8 = Purpose::Spans as u8 | Purpose::Huge as u8 | Purpose::Arena as u
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) units: UnitCount,
+    /// Free units wanted behind them. Where no free run has these, fresh address space is taken.
+    pub(crate) room: UnitCount,
     /// In units; a power of two.
     pub(crate) align: u32,
     pub(crate) purpose: Purpose,
@@ -67,16 +69,18 @@ impl PageHeap {
     }
 
     fn allocate_here<O: Os>(&mut self, cx: &Context<'_, O>, request: Request) -> Result<UnitIndex, Refusal> {
-        let Request { units: UnitCount(units), align, purpose, kind, prefer_zero } = request;
+        let Request { units: UnitCount(units), room, align, purpose, kind, prefer_zero } = request;
         let mut refusal = Refusal::NoRoom;
         for zone in self.zones[..self.count].iter_mut().filter(|zone| zone.serves(purpose)) {
-            let run = zone.find(cx, units, align);
-            if let Some(run) = run
+            let roomy = zone.find(cx, units.saturating_add(room.0), align);
+            // Behind the frontier there is room as well.
+            let tight = if roomy.is_none() && room.0 > 0 { zone.find(cx, units, align) } else { None };
+            if let Some(run) = roomy
                 && !(prefer_zero && has_dirt(cx, run, units))
             {
                 return Ok(zone.carve(cx, run, units, align, kind));
             }
-            match (zone.extend(cx, units, align, kind, prefer_zero), run) {
+            match (zone.extend(cx, units, align, kind, prefer_zero), roomy.or(tight)) {
                 (Ok(fresh), _) => return Ok(fresh),
                 (Err(_), Some(run)) => return Ok(zone.carve(cx, run, units, align, kind)),
                 (Err(reason), None) if reason == Refusal::NoMemory => refusal = reason,

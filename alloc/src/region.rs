@@ -177,6 +177,7 @@ impl<O: Os> Heap<O> {
         }
         let request = Request {
             units,
+            room: UnitCount(0),
             align: 1,
             purpose: Purpose::Arena,
             kind: RunKind::Region,

@@ -11,6 +11,9 @@ use crate::units::UNIT;
 
 /// The largest size of a small object, in bytes.
 pub(crate) const MAX_SMALL: usize = 32 * 1024;
+/// The largest size whose class follows from the layout alone. A larger block that shrinks may stay in a slot of up to
+/// twice its size.
+pub(crate) const EXACT: usize = 4096;
 /// How many classes there are.
 pub(crate) const CLASSES: usize = 72;
 /// Words of the largest span bitmap.
@@ -44,7 +47,17 @@ impl SizeClass {
     /// The class for a layout; `None` if it needs a large block.
     #[inline]
     pub(crate) const fn of(size: usize, align: usize) -> Option<Self> {
-        Self::of_size(if align > QUANTUM { (size + (align - 1)) & !(align - 1) } else { size })
+        Self::of_size(padded(size, align))
+    }
+
+    /// The class of every block of such a size, if there is only one: at most [`EXACT`] bytes.
+    #[inline(always)]
+    pub(crate) const fn exact(size: usize) -> Option<Self> {
+        let last = size.wrapping_sub(1);
+        if last >= EXACT {
+            return None;
+        }
+        Some(Self(CLASS_OF[last / QUANTUM]))
     }
 
     /// The class for a size whose alignment every slot has: at most [`QUANTUM`].
@@ -82,6 +95,12 @@ impl SizeClass {
     pub(crate) fn size(self) -> usize {
         self.geometry().size as usize
     }
+}
+
+/// The size that decides the class of a layout.
+#[inline(always)]
+pub(crate) const fn padded(size: usize, align: usize) -> usize {
+    if align > QUANTUM { (size + (align - 1)) & !(align - 1) } else { size }
 }
 
 impl Geometry {
@@ -137,7 +156,7 @@ const fn span_units(size: usize) -> usize {
 
 /// A magazine holds at most 1,024 slots and 128 KiB, but at least four slots.
 const fn magazine_slots(size: usize) -> usize {
-    let slots = 128 * 1024 / size;
+    let slots = 64 * 1024 / size;
     if slots > 1024 {
         1024
     } else if slots < 4 {

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 use static_assertions::const_assert_eq;
 
+use crate::size_class::SizeClass;
 use crate::units::PageMask;
 
 /// What a run of units is used for.
@@ -61,7 +62,9 @@ pub(crate) struct UnitMeta {
     retired: AtomicU16,
     /// Which of the (at most two) pages under this unit's span record may be resident, the first in the lowest bit.
     record: AtomicU8,
-    unused: AtomicU8,
+    /// One more than the class of the span that the unit lies in; 0 where a large block begins. What it holds in other
+    /// units means nothing.
+    class: AtomicU8,
     /// Units of the run.
     len: AtomicU32,
     /// For a large block or region: the pages that its owner asked for; those behind are idle. For a free run: the
@@ -141,6 +144,17 @@ impl UnitMeta {
 
     pub(crate) fn set_record_pages(&self, pages: u8) {
         self.record.store(pages, Ordering::Relaxed);
+    }
+
+    /// The class of the slots in this unit, which lies in a span; `None` where a large block begins.
+    #[inline]
+    pub(crate) fn class(&self) -> Option<SizeClass> {
+        let class = usize::from(self.class.load(Ordering::Relaxed));
+        class.checked_sub(1).map(SizeClass::from_index)
+    }
+
+    pub(crate) fn set_class(&self, class: Option<SizeClass>) {
+        self.class.store(class.map_or(0, |class| class.index() as u8 + 1), Ordering::Relaxed);
     }
 
     /// Whether the row says no more than a row of zeros does: part of a free run, with nothing resident.

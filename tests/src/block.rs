@@ -43,6 +43,16 @@ impl Block {
         Self::try_new(layout).expect("out of memory")
     }
 
+    /// `size` bytes with an alignment.
+    ///
+    /// # Panics
+    /// If the layout is impossible, or the allocator has no memory.
+    #[must_use]
+    pub fn new_aligned(size: usize, align: usize) -> Self {
+        let layout = Layout::from_size_align(size, align).expect("tests ask for possible layouts here");
+        Self::try_new(layout).expect("out of memory")
+    }
+
     /// `size` bytes aligned to 8, each of them written.
     ///
     /// # Panics

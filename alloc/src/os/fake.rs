@@ -20,6 +20,7 @@ pub(crate) enum Call {
     Commit,
     Release,
     ReleaseMany,
+    Move,
     Metadata,
 }
 
@@ -150,6 +151,16 @@ impl Os for Fake {
         for range in ranges {
             // SAFETY: as the caller vouches.
             unsafe { self.release(NonNull::new(range.addr).unwrap(), range.bytes)? };
+        }
+        Ok(())
+    }
+
+    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+        self.ask(Call::Move, from.as_ptr() as usize, bytes)?;
+        // SAFETY: as the caller vouches.
+        unsafe {
+            to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), bytes);
+            from.as_ptr().write_bytes(0, bytes);
         }
         Ok(())
     }

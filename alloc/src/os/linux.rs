@@ -148,6 +148,16 @@ impl Os for Linux {
         if done as usize == wanted { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
+    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+        // mremap would unlock a whole mapping that is locked. This advice is refused for such a one; for any other it
+        // says no more than that the first page is not used just now.
+        madvise(from, PAGE, libc::MADV_COLD)?;
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+        let (from, to) = (from.as_ptr().cast::<c_void>(), to.as_ptr().cast::<c_void>());
+        // SAFETY: the caller gives up what lies at `to`, and expects `from` to be empty.
+        checked(|| unsafe { libc::mremap(from, bytes, bytes, flags, to) as i64 }).map(|_| ())
+    }
+
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool) {
         let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         let _ = madvise(addr, bytes, advice);

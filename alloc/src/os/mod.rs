@@ -77,6 +77,13 @@ pub(crate) trait Os: Sync {
     /// As for [`release`](Self::release), for each.
     unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno>;
 
+    /// Moves the pages of one range to another, whose own pages go back to the OS. The old range is then as after
+    /// [`release`](Self::release). After an error nothing has changed.
+    ///
+    /// # Safety
+    /// Both ranges are page-aligned, inside reservations, committed and apart; nothing reads what the new one holds.
+    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
+
     /// Allows or forbids huge pages for a range of a reservation. A refusal is of no consequence.
     ///
     /// # Safety

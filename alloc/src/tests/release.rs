@@ -174,10 +174,10 @@ fn slots_in_other_caches_are_reported() {
 fn a_release_takes_all_but_the_top_of_another_threads_stacks() {
     let heap = heap();
     let cache = take_cache(&heap).unwrap();
-    let blocks: Vec<_> = (0..100).map(|_| allocate(&heap, cache, layout(1024), false)).collect();
+    let blocks: Vec<_> = (0..64).map(|_| allocate(&heap, cache, layout(1024), false)).collect();
     blocks.iter().for_each(|block| free(&heap, cache, *block, layout(1024)));
     let held = cache.held_bytes();
-    assert!(held >= 100 * 1024);
+    assert!(held >= 64 * 1024);
     // A thread that has the cache: its thread local, and a pop that is under way while the release works.
     let mut pointer = AtomicPtr::new(core::ptr::from_ref(cache).cast_mut());
     cache.pointer.store(&raw mut pointer, Ordering::Relaxed);

@@ -12,6 +12,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "large_blocks_leave", run: large_blocks_leave },
     Case { name: "large_blocks_beside_live_ones_leave", run: large_blocks_beside_live_ones_leave },
     Case { name: "large_blocks_grow_and_shrink", run: large_blocks_grow_and_shrink },
+    Case { name: "blocks_in_each_others_way_move_without_copies", run: move_without_copies },
+    Case { name: "blocks_that_shrink_stay_or_move_whole", run: blocks_that_shrink_stay_or_move_whole },
     Case { name: "shrunk_large_block_gives_its_tail", run: shrunk_large_block_gives_its_tail },
     Case { name: "regions_leave", run: regions_leave },
     Case { name: "retired_ranges_leave_as_the_mode_says", run: retired_ranges_leave_as_the_mode_says },
@@ -67,6 +69,56 @@ fn large_blocks_grow_and_shrink() {
     ebbtide::free_os_memory();
     at_most("resident with only the shrunk block", anonymous(), before, MIB);
     drop(block);
+}
+
+/// Two blocks grow by turns, each time into the other. Their pages move; if they were copied, the copy and the original
+/// would be resident at once.
+fn move_without_copies() {
+    let before = start(Policy::Off);
+    let mut blocks = [Block::filled(8 << 20, 0), Block::filled(8 << 20, 1)];
+    let mut size = 8 << 20;
+    while size < 128 << 20 {
+        for seed in [0, 1] {
+            let address = blocks[seed].address();
+            let most = anonymous();
+            assert!(blocks[seed].try_resize(size * 2));
+            at_most("resident right after growing to twice the size", anonymous(), most, MIB);
+            let moved = blocks[seed].address() != address;
+            assert!(moved || size > 8 << 20 || seed == 1, "the first must move out of the way");
+            assert!(blocks[seed].holds(seed as u64, size), "contents lost at {size}");
+            blocks[seed].fill(seed as u64);
+        }
+        size *= 2;
+        ebbtide_alloc::verify().expect("the heap is whole");
+    }
+    // What they left behind on their way is empty already.
+    at_most("resident", anonymous(), before + 256 * MIB, 4 * MIB);
+    // What leaves must not be counted twice.
+    let report = ebbtide::free_os_memory();
+    at_most("released", report.released_bytes, 0, MIB);
+    drop(blocks);
+    ebbtide::free_os_memory();
+    at_most("resident after the release", anonymous(), before, MIB);
+}
+
+/// Blocks of some KiB may stay in a slot of up to twice their size, and are freed by any size they had last.
+fn blocks_that_shrink_stay_or_move_whole() {
+    start(Policy::Off);
+    for align in [8, 64, 4096] {
+        for from in (3000..40_000).step_by(517) {
+            let mut block = Block::new_aligned(from, align);
+            block.fill(9);
+            let mut size = from;
+            while size > 1000 {
+                size = size * 5 / 6;
+                assert!(block.try_resize(size) && block.holds(9, size), "{from} to {size} at {align}");
+            }
+            let mut other = Block::new_aligned(size * 2, align);
+            other.fill(3);
+            assert!(block.try_resize(from) && block.holds(9, size), "{size} to {from} at {align}");
+        }
+    }
+    ebbtide_alloc::verify().expect("the heap is whole");
 }
 
 /// A block that shrinks where it lies must not keep the pages behind its new end from leaving.
