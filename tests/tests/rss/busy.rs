@@ -16,8 +16,10 @@ use ebbtide_tests::signal::{handle, pause};
 use crate::harness::{Case, MIB, StopOnDrop, at_most, near, start};
 use crate::stats::{agree, identities, totals_balance};
 
-pub(crate) const CASES: &[Case] =
-    &[Case { name: "releases_beside_busy_and_parked_threads", run: releases_beside_busy_and_parked_threads }];
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "releases_beside_busy_and_parked_threads", run: releases_beside_busy_and_parked_threads },
+    Case { name: "releases_race_pops_and_pushes", run: releases_race_pops_and_pushes },
+];
 
 const BUSY: u64 = 4;
 const RELEASES: usize = 40;
@@ -161,4 +163,42 @@ fn releases_beside_busy_and_parked_threads() {
     ebbtide::free_os_memory();
     assert_eq!(ebbtide_alloc::verify(), Ok(()));
     agree("at the end", 0);
+}
+
+/// Pops and pushes of one stack as fast as can be. Each time the releases pause, the thread's own cache is checked.
+fn pop_and_push(asked: &AtomicU64, done: &AtomicU64, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..20 {
+            // The first class whose stack a release looks at after its barrier: what it has missed shows here. As many
+            // pops in a row as fit into the time for which a store of the other processor may stay unseen.
+            let blocks: [Block; 32] = std::array::from_fn(|_| Block::new(8));
+            drop(blocks);
+        }
+        let now = asked.load(Ordering::SeqCst);
+        if now != done.load(Ordering::SeqCst) {
+            assert_eq!(ebbtide_alloc::verify(), Ok(()), "after {now} rounds of releases");
+            done.store(now, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Fails where a release takes entries of a stack while its owner still pops and pushes: they are free and cached at
+/// once then, or freed twice.
+fn releases_race_pops_and_pushes() {
+    start(Policy::Off);
+    let (asked, done, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        let owner = scope.spawn(|| pop_and_push(&asked, &done, &stop));
+        for round in 1..=40 {
+            for _ in 0..150 {
+                ebbtide::free_os_memory();
+            }
+            asked.store(round, Ordering::SeqCst);
+            while done.load(Ordering::SeqCst) != round {
+                assert!(!owner.is_finished(), "the owner found its cache broken");
+                thread::yield_now();
+            }
+        }
+    });
 }
