@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Blocks of each worker that the main thread, and so each child, frees.
 const GIVEN: u64 = 200;
 
+/// More than libc keeps for later threads.
+const STACK: usize = 64 << 20;
+
 /// What a child reports by its exit status.
 const CORRUPT: i32 = 2;
 const BROKEN: i32 = 3;
@@ -164,14 +167,17 @@ fn forks_at_rest() {
     thread::scope(|scope| {
         for me in 0..WORKERS {
             let barrier = &barrier;
-            scope.spawn(move || {
+            let resting = move || {
                 let mut rng = Rng::new(me);
                 let blocks: Vec<Block> = (0..3000).map(|_| Block::filled(rng.log_uniform(15), 5)).collect();
                 let kept: Vec<Block> = blocks.into_iter().step_by(2).collect();
                 barrier.wait();
                 barrier.wait();
                 assert!(kept.iter().all(|block| block.holds(5, block.size())));
-            });
+            };
+            // With large stacks: libc unmaps those, and the thread locals in them, when a thread of the child ends.
+            let builder = thread::Builder::new().stack_size(STACK);
+            builder.spawn_scoped(scope, resting).expect("address space for a stack");
         }
         barrier.wait();
         let statuses: Vec<_> = (0..5).map(|_| child_status(&mut blocks, true)).collect();
