@@ -138,11 +138,11 @@ fn releases_beside_busy_and_parked_threads() {
     thread::scope(|scope| {
         let stopping = StopOnDrop(&stop);
         let going_on = StopOnDrop(&GO_ON);
+        let mut threads = vec![scope.spawn(|| sleep_in_a_handler(&rest))];
         for me in 0..BUSY {
             let (stop, steps, rest) = (&stop, &steps, &rest);
-            scope.spawn(move || be_busy(me, stop, steps, rest));
+            threads.push(scope.spawn(move || be_busy(me, stop, steps, rest)));
         }
-        scope.spawn(|| sleep_in_a_handler(&rest));
         while !PARKED.load(Ordering::SeqCst) {
             pause(Duration::from_millis(1));
         }
@@ -159,6 +159,8 @@ fn releases_beside_busy_and_parked_threads() {
         rest.wait();
         numbers_agree();
         rest.wait();
+        // The scope itself does not wait for the ends of its threads, in which they empty their caches.
+        threads.into_iter().for_each(|thread| thread.join().expect("nothing was taken from it"));
     });
     ebbtide::free_os_memory();
     assert_eq!(ebbtide_alloc::verify(), Ok(()));

@@ -196,8 +196,8 @@ fn last_moments() {
     MADE.lock().expect("one thread").reserve(20_000);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _stop = StopOnDrop(&stop);
-        scope.spawn(|| {
+        let stopping = StopOnDrop(&stop);
+        let releaser = scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
                 ebbtide::free_os_memory();
             }
@@ -212,6 +212,8 @@ fn last_moments() {
             thread::spawn(dying).join().expect("destructors may allocate");
             thread_of_c();
         }
+        drop(stopping);
+        releaser.join().expect("it only releases");
     });
     let each = 1 + 2 * ROUNDS as u32 + 2;
     assert_eq!(MOMENTS.load(Ordering::SeqCst), each * THREADS as u32, "each destructor ran in each round");

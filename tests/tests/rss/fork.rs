@@ -144,14 +144,18 @@ fn forks_amid_allocation() {
     let mut blocks = blocks_of_other_threads();
     let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
-        let _stop = StopOnDrop(&stop);
-        for me in 0..WORKERS {
+        let stopping = StopOnDrop(&stop);
+        let busy = |me| {
             let (stop, rounds) = (&stop, &rounds);
-            scope.spawn(move || be_busy(me, stop, rounds));
-        }
+            scope.spawn(move || be_busy(me, stop, rounds))
+        };
+        let workers: Vec<_> = (0..WORKERS).map(busy).collect();
         for _ in 0..FORKS {
             fork_and_judge(&mut blocks, false);
         }
+        drop(stopping);
+        // The scope itself does not wait for the ends of its threads, in which they empty their caches.
+        workers.into_iter().for_each(|worker| worker.join().expect("it only allocates"));
     });
     assert!(rounds.into_inner() > FORKS, "the other threads worked");
     drop(blocks);

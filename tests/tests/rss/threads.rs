@@ -182,7 +182,7 @@ fn waves(threads: usize, all_at_once: bool) -> (ebbtide::MemStats, u64) {
     let barrier = Barrier::new(AT_A_TIME);
     for wave in 0..threads / AT_A_TIME {
         thread::scope(|scope| {
-            for number in 0..AT_A_TIME {
+            let start = |number| {
                 let (handed, barrier) = (&handed, &barrier);
                 scope.spawn(move || {
                     let mut rng = Rng::new((wave * AT_A_TIME + number) as u64);
@@ -198,8 +198,11 @@ fn waves(threads: usize, all_at_once: bool) -> (ebbtide::MemStats, u64) {
                     desk.extend(given);
                     drop(desk);
                     assert!(blocks.iter().all(|(block, seed)| block.holds(*seed, block.size())));
-                });
-            }
+                })
+            };
+            let threads: Vec<_> = (0..AT_A_TIME).map(start).collect();
+            // The scope itself does not wait for the ends of its threads, in which they give their caches back.
+            threads.into_iter().for_each(|thread| thread.join().expect("it only allocates"));
         });
     }
     drop(handed);
