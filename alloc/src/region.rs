@@ -211,7 +211,7 @@ impl<O: Os> Heap<O> {
     ///
     /// # Safety
     /// `base` is that of a living region, the pages lie in it and are never touched again.
-    unsafe fn retire_pages(&self, base: NonNull<u8>, pages: Range<usize>, mode: Retire) {
+    pub(crate) unsafe fn retire_pages(&self, base: NonNull<u8>, pages: Range<usize>, mode: Retire) {
         let Some(run) = self.space.unit_of(base.as_ptr() as usize) else { return };
         for_each_unit(pages.start, pages.end, |unit, mask| {
             self.space.meta(run.plus(unit as u32)).add_retired(mask);
@@ -235,7 +235,7 @@ impl<O: Os> Heap<O> {
         bytes
     }
 
-    fn free_region(&self, base: NonNull<u8>) {
+    pub(crate) fn free_region(&self, base: NonNull<u8>) {
         if let Some(run) = self.space.unit_of(base.as_ptr() as usize) {
             self.counters.large_frees.add(1);
             self.free_run(run);

@@ -1,5 +1,6 @@
-//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, a generator.
+//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, a generator.
 
 pub mod block;
 pub mod memory;
 pub mod rng;
+pub mod signal;

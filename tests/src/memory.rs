@@ -75,20 +75,44 @@ pub fn resident_in(range: Range<usize>) -> u64 {
     (pages * PAGE) as u64
 }
 
+/// The addresses and the rest of a line of maps or smaps that begins a mapping.
+fn mapping(line: &str) -> Option<(Range<usize>, &str)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (from, to) = range.split_once('-')?;
+    Some((usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?, rest))
+}
+
+/// Calls `each` with the addresses of every accessible mapping that belongs to ebbtide's heap.
+pub fn heap_mappings(mut each: impl FnMut(Range<usize>)) {
+    each_line("/proc/self/maps", |line| {
+        let (range, rest) = mapping(line).expect("each line is a mapping");
+        if rest.starts_with("rw") && ebbtide_alloc::owns(range.start as *const u8) {
+            each(range);
+        }
+    });
+}
+
 /// Resident bytes of all mappings that belong to ebbtide's heap.
 #[must_use]
 pub fn resident_in_heap() -> u64 {
     let mut total = 0;
-    each_line("/proc/self/maps", |line| {
-        let mut words = line.split_ascii_whitespace();
-        let (range, access) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        let (from, to) = range.split_once('-').expect("a mapping has two ends");
-        let hex = |text| usize::from_str_radix(text, 16).expect("addresses are hexadecimal");
-        if access.starts_with("rw") && ebbtide_alloc::owns(hex(from) as *const u8) {
-            total += resident_in(hex(from)..hex(to));
+    heap_mappings(|range| total += resident_in(range));
+    total
+}
+
+/// What was advised for the mapping that holds an address: huge pages (true), none (false), or nothing.
+#[must_use]
+pub fn advised(address: usize) -> Option<bool> {
+    let (mut inside, mut advice) = (false, None);
+    each_line("/proc/self/smaps", |line| {
+        if let Some((range, _)) = mapping(line) {
+            inside = range.contains(&address);
+        } else if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| inside) {
+            let has = |name| flags.split_ascii_whitespace().any(|flag| flag == name);
+            advice = if has("hg") { Some(true) } else { has("nh").then_some(false) };
         }
     });
-    total
+    advice
 }
 
 /// Locks the pages that `range` touches into memory. False where the limit on locked memory forbids it.

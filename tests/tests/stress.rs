@@ -106,17 +106,20 @@ fn contents_survive_threads_and_releases() {
     let desks: Vec<Mutex<Vec<Live>>> = (0..3).map(|_| Mutex::new(Vec::new())).collect();
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let released = thread::scope(|scope| {
-        for me in 0..WORKERS {
+        let worker = |me| {
             let (desks, stop, done) = (&desks, &stop, &done);
-            scope.spawn(move || work(me, desks, stop, done));
-        }
-        scope.spawn(|| come_and_go(&stop));
+            scope.spawn(move || work(me, desks, stop, done))
+        };
+        let mut threads: Vec<_> = (0..WORKERS).map(worker).collect();
+        threads.push(scope.spawn(|| come_and_go(&stop)));
         let releaser = scope.spawn(|| release(&stop));
         let started = Instant::now();
         while started.elapsed() < LENGTH {
             thread::sleep(Duration::from_millis(20));
         }
         stop.store(true, Ordering::Relaxed);
+        // The scope itself does not wait for the ends of its threads, in which they empty their caches.
+        threads.into_iter().for_each(|thread| thread.join().expect("the thread found nothing wrong"));
         releaser.join().expect("the releaser found nothing wrong")
     });
     for desk in &desks {

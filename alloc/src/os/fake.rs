@@ -22,6 +22,9 @@ pub(crate) enum Call {
     ReleaseMany,
     Move,
     Metadata,
+    Residency,
+    Barrier,
+    Rss,
 }
 
 #[derive(Default)]
@@ -30,6 +33,8 @@ struct State {
     calls: Vec<(Call, usize, usize)>,
     /// Refuse calls of this kind with this errno after so many more have passed, forever or once.
     refuse: Option<(Call, i32, usize, bool)>,
+    /// How many were refused so.
+    refusals: usize,
     /// Reservations above this many bytes do not fit.
     address_space: usize,
     /// Pages in this range refuse release with `EINVAL`, as locked ones do.
@@ -58,6 +63,11 @@ impl Fake {
         self.state.lock().unwrap().refuse = None;
     }
 
+    /// How many calls were refused as [`refuse`](Self::refuse) had it.
+    pub(crate) fn refusals(&self) -> usize {
+        self.state.lock().unwrap().refusals
+    }
+
     /// Locks the pages of a range.
     pub(crate) fn lock_pages(&self, addr: usize, bytes: usize) {
         self.state.lock().unwrap().locked = (addr, addr + bytes);
@@ -81,6 +91,7 @@ impl Fake {
                 if !forever {
                     state.refuse = None;
                 }
+                state.refusals += 1;
                 return Err(Errno(errno));
             }
         }
@@ -167,7 +178,8 @@ impl Os for Fake {
 
     unsafe fn advise_huge(&self, _addr: NonNull<u8>, _bytes: usize, _wanted: bool) {}
 
-    fn residency(&self, _addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
+    fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
+        self.ask(Call::Residency, addr.as_ptr() as usize, pages.len() * PAGE)?;
         pages.fill(1);
         Ok(())
     }
@@ -184,7 +196,7 @@ impl Os for Fake {
     fn wake(&self, _word: &AtomicU32) {}
 
     fn rss(&self) -> u64 {
-        0
+        self.ask(Call::Rss, 0, 0).map_or(0, |()| 1 << 20)
     }
 
     fn now(&self) -> u64 {
@@ -195,7 +207,7 @@ impl Os for Fake {
     fn prepare_barrier(&self) {}
 
     fn barrier(&self) -> bool {
-        true
+        self.ask(Call::Barrier, 0, 0).is_ok()
     }
 
     fn watch_forks(&self) {}

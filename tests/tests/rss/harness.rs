@@ -1,7 +1,9 @@
 //! Parent and child: the parent lists the trials and starts a process for each; the child runs one.
 
+use std::ffi::CStr;
 use std::io::Read;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,9 @@ const TRIAL: &str = "EBBTIDE_TRIAL";
 
 /// A hung child is ended after this long. The longest takes about two seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(100);
+
+/// How a line begins that says why a trial did nothing.
+const SKIPPED: &str = "SKIPPED: ";
 
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -31,6 +36,20 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
     assert!(ebbtide::is_active(), "the trials are about ebbtide");
     (case.run)();
     ExitCode::SUCCESS
+}
+
+/// Says why a trial cannot do its work here. The parent repeats it.
+pub(crate) fn skipped(why: &str) {
+    eprintln!("{SKIPPED}{why}");
+}
+
+/// Whether this process runs the trial of that name. For code before `main`: allocates nothing.
+#[allow(unsafe_code, reason = "getenv is a libc function")]
+pub(crate) fn is_trial(name: &CStr) -> bool {
+    // SAFETY: the name ends with a 0, and nobody changes the environment meanwhile.
+    let value = unsafe { libc::getenv(c"EBBTIDE_TRIAL".as_ptr()) };
+    // SAFETY: what getenv returns ends with a 0.
+    !value.is_null() && unsafe { CStr::from_ptr(value) } == name
 }
 
 fn parent(cases: &[Case]) -> ExitCode {
@@ -52,6 +71,8 @@ fn child(name: &str, nocapture: bool) -> Result<(), Failed> {
         .env_remove("EBBTIDE_MEMORY_LIMIT");
     let (status, said) = finish(command, nocapture)?;
     if status.success() {
+        // A trial that could not do its work says so on a line of its own; that must not go by unseen.
+        said.lines().filter(|line| line.starts_with(SKIPPED)).for_each(|line| eprintln!("{name}: {line}"));
         return Ok(());
     }
     Err(format!("{status}\n{said}").into())
@@ -83,6 +104,15 @@ pub(crate) fn finish(mut command: Command, nocapture: bool) -> std::io::Result<(
         thread::sleep(Duration::from_millis(5));
     };
     Ok((status, reader.join().unwrap_or_default()))
+}
+
+/// Tells threads to stop when it goes, be it by a panic: a trial that fails must end.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Sets the policy, brings everything that a trial uses into memory once, and returns the resident heap bytes to

@@ -4,15 +4,23 @@
 //! the trial of that name on its main thread and nothing else, so that no other test's memory is in its numbers.
 //! The policy is set explicitly in every trial.
 
+mod busy;
 mod edges;
+mod ends;
+mod fork;
 mod harness;
 mod holes;
 mod idle;
 mod large;
+mod limits;
 mod maps;
 mod policy;
 mod report;
+mod signals;
 mod stats;
+#[cfg(target_arch = "x86_64")]
+mod stepped;
+mod thp;
 mod threads;
 
 use std::process::ExitCode;
@@ -23,7 +31,7 @@ use harness::Case;
 static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
 
 fn main() -> ExitCode {
-    let groups: [&[Case]; 9] = [
+    let groups: &[&[Case]] = &[
         idle::CASES,
         holes::CASES,
         policy::CASES,
@@ -33,6 +41,14 @@ fn main() -> ExitCode {
         report::CASES,
         threads::CASES,
         edges::CASES,
+        limits::CASES,
+        fork::CASES,
+        ends::CASES,
+        busy::CASES,
+        signals::CASES,
+        #[cfg(target_arch = "x86_64")]
+        stepped::CASES,
+        thp::CASES,
     ];
     harness::main(&groups.concat())
 }

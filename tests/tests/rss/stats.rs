@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 #[track_caller]
-fn identities(stats: &MemStats) {
+pub(crate) fn identities(stats: &MemStats) {
     assert_eq!(stats.heap_sys, stats.heap_inuse + stats.heap_idle, "{stats:?}");
     assert_eq!(stats.heap_idle, stats.heap_free + stats.heap_released, "{stats:?}");
     assert_eq!(stats.heap_inuse, stats.heap_alloc + stats.heap_cached + stats.heap_unused, "{stats:?}");
@@ -25,7 +25,7 @@ fn identities(stats: &MemStats) {
 /// Every byte of the heap starts as released (nobody has touched it), leaves that state when it is taken into use, and
 /// comes back to it by a release: so the totals must account for what is released now. Only for a heap at rest.
 #[track_caller]
-fn totals_balance(stats: &MemStats) {
+pub(crate) fn totals_balance(stats: &MemStats) {
     let released = stats.heap_sys + stats.released_total - stats.reacquired_total;
     assert_eq!(stats.heap_released, released, "{stats:?}");
 }
@@ -89,7 +89,7 @@ fn identities_while_others_allocate() {
 /// Both bounds at once: pages that are called released are not resident, and pages that are called in use or free
 /// are, where everything was written once.
 #[track_caller]
-fn agree(what: &str, untouched: u64) {
+pub(crate) fn agree(what: &str, untouched: u64) {
     let stats = ebbtide::mem_stats();
     identities(&stats);
     let resident = resident_in_heap();

@@ -9,7 +9,7 @@ use ebbtide_tests::block::Block;
 use ebbtide_tests::memory::anonymous;
 use ebbtide_tests::rng::Rng;
 
-use crate::harness::{Case, MIB, at_most, start};
+use crate::harness::{Case, KIB, MIB, at_most, start};
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "thread_exit_returns_memory", run: thread_exit_returns_memory },
@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "freed_after_the_owner_exited", run: freed_after_the_owner_exited },
     Case { name: "allocation_while_thread_locals_are_destroyed", run: thread_local_destructors },
     Case { name: "short_threads_do_not_pile_up", run: short_threads_do_not_pile_up },
+    Case { name: "ten_thousand_threads_leave_nothing", run: ten_thousand_threads_leave_nothing },
 ];
 
 /// Stacks and thread control blocks that glibc keeps for the next threads, and the allocator's tables.
@@ -133,8 +134,8 @@ fn thread_local_destructors() {
     let made = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..300 {
         let made = Arc::clone(&made);
-        // One destructor is registered before the thread's first allocation of its own and one after: whatever
-        // order they run in, one of them finds the allocator's own thread state already torn down.
+        // One destructor is registered before the thread's first allocation of its own and one after. `ends.rs` has
+        // those that run when the allocator's own thread state is torn down already.
         let worker = thread::spawn(move || {
             EARLY.set(Some(Late(Arc::clone(&made))));
             drop(burst_of(200));
@@ -169,4 +170,56 @@ fn short_threads_do_not_pile_up() {
     at_most("metadata after 1,010 threads", many.metadata_sys, few.metadata_sys, 2 * MIB);
     ebbtide::free_os_memory();
     at_most("resident after all threads exited", anonymous(), before, REST);
+}
+
+/// How many threads of the trial below live at a time.
+const AT_A_TIME: usize = 16;
+
+/// Threads of mixed sizes that hand some of their blocks on. All of the first wave are alive at once, so that later
+/// ones need no more caches than these.
+fn waves(threads: usize, all_at_once: bool) -> (ebbtide::MemStats, u64) {
+    let handed: Mutex<Vec<(Block, u64)>> = Mutex::new(Vec::with_capacity(100 * AT_A_TIME));
+    let barrier = Barrier::new(AT_A_TIME);
+    for wave in 0..threads / AT_A_TIME {
+        thread::scope(|scope| {
+            let start = |number| {
+                let (handed, barrier) = (&handed, &barrier);
+                scope.spawn(move || {
+                    let mut rng = Rng::new((wave * AT_A_TIME + number) as u64);
+                    let made = |seed| (Block::filled(rng.log_uniform(14), seed), seed);
+                    let mut blocks: Vec<(Block, u64)> = (0..60).map(made).collect();
+                    if all_at_once && wave == 0 {
+                        barrier.wait();
+                    }
+                    let mut desk = handed.lock().expect("no thread panics");
+                    let taken = desk.len().min(25);
+                    let given: Vec<_> = blocks.drain(..20).collect();
+                    blocks.extend(desk.drain(..taken));
+                    desk.extend(given);
+                    drop(desk);
+                    assert!(blocks.iter().all(|(block, seed)| block.holds(*seed, block.size())));
+                })
+            };
+            let threads: Vec<_> = (0..AT_A_TIME).map(start).collect();
+            // The scope itself does not wait for the ends of its threads, in which they give their caches back.
+            threads.into_iter().for_each(|thread| thread.join().expect("it only allocates"));
+        });
+    }
+    drop(handed);
+    ebbtide::free_os_memory();
+    (ebbtide::mem_stats(), anonymous())
+}
+
+/// Fails where a thread's end loses its cache, a span, or slots that another thread freed.
+fn ten_thousand_threads_leave_nothing() {
+    let before = start(Policy::Off);
+    let (warm, warm_resident) = waves(50 * AT_A_TIME, true);
+    let (all, resident) = waves(10_000, false);
+    // A cache with its stacks takes more than this, and they are made eight at a time.
+    at_most("metadata after 10,000 threads", all.metadata_sys, warm.metadata_sys, 128 * KIB);
+    at_most("heap_sys after 10,000 threads", all.heap_sys, warm.heap_sys, 4 * MIB);
+    at_most("in use after 10,000 threads", all.heap_inuse, warm.heap_inuse, MIB / 4);
+    at_most("resident after 10,000 threads", resident, warm_resident, MIB);
+    at_most("resident against the start", resident, before, REST);
+    assert_eq!(ebbtide_alloc::verify(), Ok(()));
 }
