@@ -21,7 +21,7 @@
 
 use core::cell::Cell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::lock::Lock;
 use crate::size_class::{CLASSES, MAGAZINE_SLOTS, SizeClass};
@@ -141,6 +141,8 @@ pub(crate) struct ThreadCache {
     is_robbed: AtomicBool,
     /// The owner's thread local that points here, while it has one. Changed under the lock.
     pub(crate) pointer: AtomicPtr<AtomicPtr<ThreadCache>>,
+    /// The number of the owner.
+    pub(crate) owner: AtomicI32,
     /// Held for all but the fast path.
     pub(crate) lock: Lock<()>,
     /// What the capacity of each magazine was last, for this thread or the one before.
@@ -179,6 +181,7 @@ impl ThreadCache {
             robbed: [const { AtomicU32::new(0) }; CLASSES],
             is_robbed: AtomicBool::new(false),
             pointer: AtomicPtr::new(core::ptr::null_mut()),
+            owner: AtomicI32::new(0),
             lock: Lock::new(()),
             widths: [const { Cell::new(0) }; CLASSES],
             current: [const { Cell::new(UnitIndex::NIL.0) }; CLASSES],

@@ -69,6 +69,7 @@ fn attach() -> Option<&'static ThreadCache> {
     point_to(ThreadCache::no_cache());
     let new = new?;
     let _busy = new.lock.lock(&HEAP.os);
+    new.owner.store(HEAP.os.thread_id(), Ordering::Relaxed);
     CACHE.with(|pointer| new.pointer.store(core::ptr::from_ref(pointer).cast_mut(), Ordering::Relaxed));
     HOME.set(Some(new));
     Some(new)

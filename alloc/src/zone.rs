@@ -105,13 +105,23 @@ pub(crate) struct Zone {
     first: UnitIndex,
     frontier: UnitIndex,
     committed: UnitIndex,
+    /// Whether the OS has ever made pages resident before they were touched, as it does under `mlockall`.
+    populated: bool,
     limit: UnitIndex,
     free: Treap,
 }
 
 impl Zone {
     pub(crate) const fn new(purposes: u8, first: UnitIndex, limit: UnitIndex) -> Self {
-        Self { purposes, first, frontier: first, committed: first, limit, free: Treap::new() }
+        Self {
+            purposes,
+            first,
+            frontier: first,
+            committed: first,
+            populated: false,
+            limit,
+            free: Treap::new(),
+        }
     }
 
     pub(crate) const fn serves(&self, purpose: Purpose) -> bool {
@@ -174,14 +184,15 @@ impl Zone {
         let run = last.unwrap_or(old);
         let end = self.aligned_end(cx, run, units, align).ok_or(Refusal::NoRoom)?.max(old);
         self.commit_to(cx, end).ok_or(Refusal::NoMemory)?;
+        // What is resident already counts from now on, be it needed or not.
+        let end = if self.populated { self.committed } else { end };
+        let mut resident = if self.populated { resident_pages(space, old, end.0 - old.0) } else { 0 };
+        cx.counters.free_resident.add(resident as usize * PAGE);
         self.frontier = end;
-        let resident = match last {
-            Some(run) => {
-                self.free.remove(&ByLength(space), run);
-                space.meta(run).resident_pages()
-            }
-            None => 0,
-        };
+        if let Some(run) = last {
+            self.free.remove(&ByLength(space), run);
+            resident += space.meta(run).resident_pages();
+        }
         // The new units join the free run before them, so that every cut is made in one place.
         self.insert(space, run, end.0 - run.0, resident);
         Ok(self.carve(cx, run, units, align, kind))
@@ -383,6 +394,12 @@ impl Zone {
         }
         cx.counters.metadata.add(tables.ok()?);
         cx.counters.committed.add(units as usize * UNIT);
+        if cx.os.populates(cx.space.address(self.committed)) {
+            self.populated = true;
+            for unit in self.committed.0..self.committed.0 + units {
+                cx.space.meta(UnitIndex(unit)).reacquire(PageMask::MAX);
+            }
+        }
         self.committed = self.committed.plus(units);
         Some(())
     }

@@ -37,6 +37,8 @@ struct State {
     refusals: usize,
     /// Reservations above this many bytes do not fit.
     address_space: usize,
+    /// Whether pages are resident as soon as they are committed.
+    populates: bool,
     /// Pages in this range refuse release with `EINVAL`, as locked ones do.
     locked: (usize, usize),
 }
@@ -66,6 +68,11 @@ impl Fake {
     /// How many calls were refused as [`refuse`](Self::refuse) had it.
     pub(crate) fn refusals(&self) -> usize {
         self.state.lock().unwrap().refusals
+    }
+
+    /// Has pages be resident as soon as they are committed.
+    pub(crate) fn populate(&self) {
+        self.state.lock().unwrap().populates = true;
     }
 
     /// Locks the pages of a range.
@@ -145,6 +152,10 @@ impl Os for Fake {
         self.ask(Call::Commit, addr.as_ptr() as usize, bytes)
     }
 
+    fn populates(&self, _page: NonNull<u8>) -> bool {
+        self.state.lock().unwrap().populates
+    }
+
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
         let start = addr.as_ptr() as usize;
         self.ask(Call::Release, start, bytes)?;
@@ -211,6 +222,14 @@ impl Os for Fake {
     }
 
     fn watch_forks(&self) {}
+
+    fn thread_id(&self) -> i32 {
+        1
+    }
+
+    fn thread_lives(&self, id: i32) -> bool {
+        id >= 0
+    }
 
     fn watch_thread_exit(&self) -> bool {
         true

@@ -125,6 +125,11 @@ impl Os for Linux {
         checked(|| i64::from(unsafe { libc::mprotect(addr.as_ptr().cast(), bytes, access) })).map(|_| ())
     }
 
+    fn populates(&self, page: NonNull<u8>) -> bool {
+        let mut seen = [0];
+        self.residency(page, &mut seen).is_ok() && seen[0] & 1 == 1
+    }
+
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
         madvise(addr, bytes, libc::MADV_DONTNEED)
     }
@@ -235,6 +240,17 @@ impl Os for Linux {
         // SAFETY: the handlers have the signature asked for and stay for ever. A refusal (no memory) leaves forks as
         // they would be without this.
         unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(child_begins)) };
+    }
+
+    fn thread_id(&self) -> i32 {
+        // SAFETY: the call takes nothing and cannot fail.
+        unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+    }
+
+    fn thread_lives(&self, id: i32) -> bool {
+        // SAFETY: signal 0 is never delivered; the call only looks whether the thread is there.
+        let gone = checked(|| unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, 0) });
+        gone != Err(Errno(libc::ESRCH))
     }
 
     fn watch_thread_exit(&self) -> bool {

@@ -64,6 +64,9 @@ pub(crate) trait Os: Sync {
     /// The range is page-aligned and inside one reservation.
     unsafe fn commit(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
 
+    /// Whether a page that was committed just now is resident though nobody has touched it, as under `mlockall`.
+    fn populates(&self, page: NonNull<u8>) -> bool;
+
     /// Gives whole pages back: they become zero and leave the resident set.
     ///
     /// # Safety
@@ -117,6 +120,12 @@ pub(crate) trait Os: Sync {
 
     /// Has the functions of [`crate::fork`] called around each fork. Asked once.
     fn watch_forks(&self);
+
+    /// The number of the calling thread.
+    fn thread_id(&self) -> i32;
+
+    /// Whether a thread of this process with that number goes on.
+    fn thread_lives(&self, id: i32) -> bool;
 
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;

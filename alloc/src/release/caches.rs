@@ -6,6 +6,7 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::central::empty_cache;
 use crate::heap::Heap;
 use crate::lock::Guard;
 use crate::magazine::ThreadCache;
@@ -46,14 +47,30 @@ impl<O: Os> Heap<O> {
         if pointer.is_null() {
             return None;
         }
+        if !self.os.thread_lives(cache.owner.load(Ordering::Relaxed)) {
+            self.inherit(cache);
+            return None;
+        }
         Self::point_elsewhere(pointer);
         Some(guard)
+    }
+
+    /// Takes all from a cache whose owner has ended without a word, so that another thread can have it. The caller holds
+    /// its lock. Such a thread came for its cache when libc had already called its last destructor, or ended without
+    /// libc. Its thread local is gone.
+    fn inherit(&self, cache: &ThreadCache) {
+        cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
+        cache.mend();
+        empty_cache(self, cache);
+        cache.close();
+        self.registry.put(cache);
     }
 
     #[allow(unsafe_code, reason = "reaches the thread local of another thread")]
     fn point_elsewhere(pointer: *mut core::sync::atomic::AtomicPtr<ThreadCache>) {
         // SAFETY: a thread notes the address of its thread local in its cache under the lock, and clears it under the
-        // lock before that thread local goes away. The caller holds the lock and saw it set.
+        // lock before that thread local goes away, unless it ends without a word. The caller holds the lock, saw it
+        // set, and then saw the thread.
         // Relaxed: the barrier that follows orders it.
         unsafe { (*pointer).store(ThreadCache::no_cache(), Ordering::Relaxed) };
     }

@@ -156,6 +156,40 @@ fn an_os_that_takes_one_range_at_a_time_is_asked_so() {
 }
 
 #[test]
+fn pages_that_came_with_their_commit_count_as_resident() {
+    let heap = heap();
+    heap.os.populate();
+    let cache = take_cache(&heap).unwrap();
+    let blocks =
+        [1000, 100_000, 3_000_000].map(|size| (allocate(&heap, cache, layout(size), false), layout(size)));
+    let stats = heap.snapshot();
+    check_identities(&stats);
+    assert_eq!(stats.heap_released, 0, "all that is committed is resident");
+    heap.verify(Some(cache)).unwrap();
+    blocks.iter().for_each(|(block, layout)| free(&heap, cache, *block, *layout));
+    empty_cache(&heap, cache);
+    let report = heap.release(ReleaseOptions::new());
+    assert_eq!(report.released_bytes, stats.heap_sys);
+    heap.verify(Some(cache)).unwrap();
+}
+
+#[test]
+fn the_cache_of_a_thread_that_ended_without_a_word_is_inherited() {
+    let heap = heap();
+    let (own, lost) = (take_cache(&heap).unwrap(), take_cache(&heap).unwrap());
+    let blocks: Vec<_> = (0..50).map(|_| allocate(&heap, lost, layout(500), false)).collect();
+    blocks.iter().for_each(|block| free(&heap, lost, *block, layout(500)));
+    assert!(lost.held_bytes() >= 25_000);
+    // Its thread local is gone: to write there would be a fault.
+    lost.pointer.store(core::ptr::without_provenance_mut(64), Ordering::Relaxed);
+    lost.owner.store(-1, Ordering::Relaxed);
+    heap.release(ReleaseOptions::new());
+    assert_eq!((heap.snapshot().heap_inuse, heap.snapshot().heap_free), (0, 0), "nothing is lost");
+    heap.verify(Some(own)).unwrap();
+    assert!(core::ptr::eq(take_cache(&heap).unwrap(), lost), "the next thread has it");
+}
+
+#[test]
 fn slots_in_other_caches_are_reported() {
     let heap = heap();
     let (mine, other) = (take_cache(&heap).unwrap(), take_cache(&heap).unwrap());

@@ -20,6 +20,7 @@ use crate::limits;
 pub(crate) const CASES: &[Case] = &[
     Case { name: "allocation_before_and_after_main", run: before_and_after_main },
     Case { name: "allocation_in_the_last_moments_of_a_thread", run: last_moments },
+    Case { name: "a_first_allocation_when_all_destructors_ran", run: first_allocation_in_the_last_round },
 ];
 
 /// Runs before any other constructor of this program, the start of ebbtide's runtime among them.
@@ -225,4 +226,47 @@ fn last_moments() {
     at_most("cached by threads that are gone", ebbtide::mem_stats().heap_cached, 0, MIB / 4);
     at_most("resident after all threads died", anonymous(), before, 4 * MIB);
     assert_eq!(ebbtide_alloc::verify(), Ok(()));
+}
+
+/// The key whose destructor makes its thread's first allocation, in the last round of destructors.
+static LAST_ROUND_KEY: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" fn allocates_in_the_last_round(value: *mut c_void) {
+    match value.addr() {
+        0 | 1 => drop(Block::filled(100, 1)),
+        rounds => set(&LAST_ROUND_KEY, rounds - 1),
+    }
+}
+
+extern "C" fn allocates_nothing_until_then(_: *mut c_void) -> *mut c_void {
+    set(&LAST_ROUND_KEY, ROUNDS);
+    std::ptr::null_mut()
+}
+
+/// Nobody tells the allocator of the end of such a thread any more. Its stack is large, so libc unmaps it at once, and
+/// its thread locals with it. Fails, by a segmentation fault, where a release reaches for these.
+fn first_allocation_in_the_last_round() {
+    start(Policy::Off);
+    let mut key = 0;
+    // SAFETY: `key` is a valid place, and the destructor stays.
+    assert_eq!(unsafe { libc::pthread_key_create(&raw mut key, Some(allocates_in_the_last_round)) }, 0);
+    LAST_ROUND_KEY.store(key as usize + 1, Ordering::SeqCst);
+    for _ in 0..3 {
+        let mut thread = 0;
+        // SAFETY: the attributes are set up before they are used, and the thread is joined once.
+        unsafe {
+            let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+            assert_eq!(libc::pthread_attr_init(&raw mut attributes), 0);
+            assert_eq!(libc::pthread_attr_setstacksize(&raw mut attributes, 64 << 20), 0);
+            let begin = allocates_nothing_until_then;
+            let made =
+                libc::pthread_create(&raw mut thread, &raw const attributes, begin, std::ptr::null_mut());
+            assert_eq!(made, 0);
+            assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+        }
+        assert!(ebbtide::mem_stats().heap_cached > 0, "the thread has left a cache behind");
+        ebbtide::free_os_memory();
+        assert_eq!(ebbtide::mem_stats().heap_cached, 0, "and a release inherits it");
+        assert_eq!(ebbtide_alloc::verify(), Ok(()));
+    }
 }

@@ -8,7 +8,7 @@ use std::thread;
 
 use ebbtide::{BlockReason, Policy};
 use ebbtide_tests::block::Block;
-use ebbtide_tests::memory::{anonymous, errno, resident_in, set_errno};
+use ebbtide_tests::memory::{anonymous, errno, resident_in, resident_in_heap, set_errno};
 use ebbtide_tests::rng::Rng;
 
 use crate::edges::{heap_works, layout};
@@ -18,6 +18,7 @@ use crate::stats::identities;
 pub(crate) const CASES: &[Case] = &[
     Case { name: "address_space_limit_gives_null", run: address_space_limit_gives_null },
     Case { name: "locked_memory_is_reported_and_leaves_later", run: locked_memory },
+    Case { name: "memory_that_comes_locked_is_counted", run: memory_that_comes_locked },
     Case { name: "threads_work_without_thread_keys", run: threads_work_without_thread_keys },
 ];
 
@@ -116,6 +117,28 @@ fn lock_all() -> bool {
 fn unlock_all() {
     // SAFETY: as above.
     assert_eq!(unsafe { libc::munlockall() }, 0);
+}
+
+/// Under `mlockall` the kernel makes pages resident as soon as they are committed. Fails where such pages count as
+/// released, since nobody has touched them.
+fn memory_that_comes_locked() {
+    start(Policy::Off);
+    if !lock_all() {
+        let error = std::io::Error::last_os_error();
+        return skipped(&format!("mlockall is refused here ({error}): nothing was tested"));
+    }
+    let known = |stats: ebbtide::MemStats| stats.heap_inuse + stats.heap_free;
+    let (resident, before) = (resident_in_heap(), known(ebbtide::mem_stats()));
+    let blocks: Vec<Block> = (0..100_000).map(|_| Block::new(1000)).collect();
+    let large = Block::new(50 << 20);
+    let (grown, stats) = (resident_in_heap() - resident, ebbtide::mem_stats());
+    assert!(grown > 140 * MIB, "all of it is resident");
+    // What was committed when the lock came is counted when it is used: a step of 4 MiB a zone, at most.
+    near("what is counted against what came", known(stats) - before, grown, 5 * MIB);
+    drop((blocks, large));
+    unlock_all();
+    ebbtide::free_os_memory();
+    at_most("resident after the release", resident_in_heap(), resident, MIB);
 }
 
 /// All memory is locked, now and in future: nothing can leave, all of it is reported, and nothing is lost by trying.
