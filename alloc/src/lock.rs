@@ -47,7 +47,14 @@ impl<T> Lock<T> {
         Guard { lock: self, os }
     }
 
+    /// Takes the lock if it is free soon: never sleeps.
+    #[inline]
+    pub(crate) fn lock_soon<'a, O: Os>(&'a self, os: &'a O) -> Option<Guard<'a, T, O>> {
+        self.try_lock(os).or_else(|| self.spin().then(|| Guard { lock: self, os }))
+    }
+
     /// Takes the lock if it is free.
+    #[inline]
     pub(crate) fn try_lock<'a, O: Os>(&'a self, os: &'a O) -> Option<Guard<'a, T, O>> {
         // Acquire as above.
         let taken = self.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
@@ -68,15 +75,23 @@ impl<T> Lock<T> {
     }
 
     #[cold]
-    fn lock_slow<O: Os>(&self, os: &O) {
+    fn spin(&self) -> bool {
         for _ in 0..SPINS {
             // Relaxed: only a look; the exchange below acquires.
             if self.state.load(Ordering::Relaxed) == FREE
                 && self.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
             {
-                return;
+                return true;
             }
             core::hint::spin_loop();
+        }
+        false
+    }
+
+    #[cold]
+    fn lock_slow<O: Os>(&self, os: &O) {
+        if self.spin() {
+            return;
         }
         // Acquire as above. Taking it as AWAITED may wake once too often, never too rarely.
         while self.state.swap(AWAITED, Ordering::Acquire) != FREE {

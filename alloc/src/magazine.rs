@@ -7,12 +7,14 @@
 //! # Who may touch what
 //! The owner pops and pushes without a lock, as long as its thread local points to the cache. Everything else, by
 //! the owner or by a release, holds the cache's lock. A release takes slots from the caches of threads that go on:
-//! 1. it takes the lock, so the owner is in none of its slow paths;
-//! 2. it points the owner's thread local elsewhere, so that no new pop or push begins on the cache;
-//! 3. it has every running thread pass a memory barrier. Now at most *one* pop or push is under way on the cache, that
-//!    which had read the thread local before: one of a thread that was interrupted in the midst of it, perhaps;
-//! 4. that one reads or writes the top of one stack, so from each stack all entries below the top are the release's
-//!    to take. It notes how many (`robbed`) and leaves `len` alone, which the pending pop or push may yet write.
+//! 1. under the lock, so that the owner is in none of its slow paths, it points the owner's thread local elsewhere;
+//! 2. without any lock, it has every running thread pass a memory barrier. From now on, as long as the thread local
+//!    points elsewhere, no new pop or push begins on the cache, and at most *one* is under way: that which had read the
+//!    thread local before, of a thread that was interrupted in the midst of it, perhaps;
+//! 3. under the lock again it looks whether the thread local still points elsewhere. If not, the owner has been in a slow
+//!    path since, and the release leaves the cache alone. If so, it has not: only its slow paths point it back;
+//! 4. the one pop or push reads or writes the top of one stack, so from each stack all entries below the top are the
+//!    release's to take. It notes how many (`robbed`) and leaves `len` alone, which the pending pop or push may yet write.
 //!
 //! The owner's next pop or push finds the other cache, goes to its slow path, takes the lock, moves what is left of
 //! its stacks down (`mend`) and points its thread local back. None of this costs the fast path an instruction.

@@ -34,17 +34,22 @@ pub(crate) fn cache() -> &'static ThreadCache {
     unsafe { &*cache }
 }
 
-/// Works on the cache of this thread under its lock. Makes one if there is none yet; `None` without memory, or when the
-/// thread is ending.
+/// Works on the cache of this thread under its lock. Makes one if there is none yet; `None` without memory, when the
+/// thread is ending, or while a release works on the cache: nobody sleeps for that.
 fn with_cache<R>(work: impl FnOnce(&ThreadCache) -> R) -> Option<R> {
     let cache = match HOME.get() {
         Some(cache) => cache,
         None => attach()?,
     };
-    let _busy = cache.lock.lock(&HEAP.os);
+    let _busy = cache.lock.lock_soon(&HEAP.os)?;
+    come_back(cache);
+    Some(work(cache))
+}
+
+/// Takes note of what a release took of a cache that it turned its owner away from. The owner holds the lock.
+fn come_back(cache: &ThreadCache) {
     cache.mend();
     point_to(core::ptr::from_ref(cache).cast_mut());
-    Some(work(cache))
 }
 
 fn point_to(cache: *mut ThreadCache) {
@@ -102,7 +107,11 @@ pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
 
 /// Empties the caller's cache into the spans. False if it has none.
 pub(crate) fn flush() -> bool {
-    HOME.get().is_some() && with_cache(|cache| empty_cache(&HEAP, cache)).is_some()
+    let Some(cache) = HOME.get() else { return false };
+    let _busy = cache.lock.lock(&HEAP.os);
+    come_back(cache);
+    empty_cache(&HEAP, cache);
+    true
 }
 
 /// The thread ends: its cache goes to the next one.
@@ -124,8 +133,9 @@ pub(crate) fn exit() {
 
 /// Takes note of what a release took from the caller's cache.
 pub(crate) fn mend() {
-    if HOME.get().is_some() {
-        with_cache(|_| ());
+    if let Some(cache) = HOME.get() {
+        let _busy = cache.lock.lock(&HEAP.os);
+        come_back(cache);
     }
 }
 

@@ -11,6 +11,9 @@ use ebbtide_benches::summary::median;
 use ebbtide_benches::table::{Table, mib, number};
 use serde_json::{Value, json};
 
+/// Busy threads beside the one that releases: one that has a processor of its own, and more than this machine may have.
+const BUSY: [usize; 2] = [1, 4];
+
 /// The medians of one scenario on one allocator.
 struct Cell {
     peak: f64,
@@ -45,6 +48,25 @@ fn run() -> Result<(), String> {
         println!("\n{} (MiB above the start)\n{}", scenario.name, table(&cells, &programs));
         report.push(json!({ "scenario": scenario.name, "allocators": as_json(&cells, &programs) }));
     }
+    for threads in BUSY.into_iter().filter(|threads| args.wants_row(&beside_name(*threads))) {
+        let cells = measure_beside(threads, &programs, args.rounds)?;
+        let mut table =
+            Table::new(["allocator", "p99.99 quiet", "beside", "worst quiet", "beside", "releases"]);
+        for (program, [p9999, p9999_beside, worst, worst_beside, releases]) in programs.iter().zip(&cells) {
+            let us = |ns: &f64| number(ns / 1e3);
+            table.row([
+                program.peer.name.to_owned(),
+                us(p9999),
+                us(p9999_beside),
+                us(worst),
+                us(worst_beside),
+                number(*releases),
+            ]);
+        }
+        println!("\n{} (us for one operation)\n{table}", beside_name(threads));
+        let names = programs.iter().map(|program| program.peer.name.to_owned());
+        report.push(json!({ "scenario": beside_name(threads), "allocators": names.zip(cells.iter().map(|c| json!(c))).collect::<Value>() }));
+    }
     if report.is_empty() {
         return Err("no scenario has such a name".to_owned());
     }
@@ -60,6 +82,36 @@ fn measure(scenario: &Scenario, programs: &[Program], rounds: usize) -> Result<V
         }
     }
     Ok(results.iter().map(|results| cell(results)).collect())
+}
+
+fn beside_name(threads: usize) -> String {
+    format!("beside_{threads}_busy")
+}
+
+/// For each program: the quantile and the worst, without and with releases, in ns, and the releases. The worst is the
+/// least of the rounds: what else happens on the machine only adds to it.
+fn measure_beside(threads: usize, programs: &[Program], rounds: usize) -> Result<Vec<[f64; 5]>, String> {
+    let mut results: Vec<Vec<Value>> = vec![Vec::new(); programs.len()];
+    for _ in 0..rounds {
+        for (program, results) in programs.iter().zip(&mut results) {
+            results.push(program.run(&["beside", &threads.to_string()])?);
+        }
+    }
+    let all = |results: &[Value], path: &str| -> Vec<f64> {
+        results.iter().filter_map(|result| result.pointer(path).and_then(Value::as_f64)).collect()
+    };
+    let cell = |results: &Vec<Value>| {
+        let least = |path: &str| all(results, path).into_iter().fold(f64::INFINITY, f64::min);
+        let middle = |path: &str| median(&all(results, path));
+        [
+            middle("/quiet/p9999_ns"),
+            middle("/beside/p9999_ns"),
+            least("/quiet/worst_ns"),
+            least("/beside/worst_ns"),
+            middle("/releases"),
+        ]
+    };
+    Ok(results.iter().map(cell).collect())
 }
 
 fn cell(results: &[Value]) -> Cell {

@@ -5,6 +5,7 @@
 //! them in turns, and take medians.
 
 pub mod args;
+pub mod beside;
 pub mod block;
 pub mod channel;
 pub mod child;

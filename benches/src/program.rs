@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::beside;
 use crate::effort::Effort;
 use crate::memory::peak_rss;
 use crate::scenarios::{self, ReleaseCall};
@@ -18,7 +19,7 @@ pub struct Subject {
     pub release: ReleaseCall,
 }
 
-const USAGE: &str = "usage: PROGRAM version | workload NAME [--quick] | scenario NAME";
+const USAGE: &str = "usage: PROGRAM version | workload NAME [--quick] | scenario NAME | beside THREADS";
 
 /// Runs what the command line names.
 #[must_use]
@@ -29,6 +30,7 @@ pub fn main(subject: &Subject) -> ExitCode {
         ["version"] => Some(json!({ "version": subject.version })),
         ["workload", name] => workload(name, Effort::FULL),
         ["workload", name, "--quick"] => workload(name, Effort::QUICK),
+        ["beside", threads] => threads.parse().ok().map(|threads| beside(threads, subject.release)),
         ["scenario", name] => scenario(name, subject.release),
         _ => None,
     };
@@ -56,6 +58,16 @@ fn workload(name: &str, effort: Effort) -> Option<Value> {
         "elapsed_ns": sample.elapsed.as_nanos() as u64,
         "peak_rss": peak_rss(),
     }))
+}
+
+fn beside(threads: usize, call: ReleaseCall) -> Value {
+    let outcome = beside::run(threads, call);
+    let latency = |of: beside::Latency| json!({ "p9999_ns": of.p9999, "worst_ns": of.worst });
+    json!({
+        "quiet": latency(outcome.quiet),
+        "beside": latency(outcome.beside),
+        "releases": outcome.releases,
+    })
 }
 
 fn scenario(name: &str, call: ReleaseCall) -> Option<Value> {
