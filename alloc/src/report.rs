@@ -154,7 +154,8 @@ pub struct ReleaseReport {
     pub syscalls: u64,
     /// Time from begin to end, waiting for another release included.
     pub elapsed: Duration,
-    /// Whether a bound of [`ReleaseOptions`] ended it before it had seen the whole heap.
+    /// Whether a bound of [`ReleaseOptions`] ended it before it had seen the whole heap. Then the bytes in use, blocked and
+    /// released before are of the part that it has seen.
     pub stopped_early: bool,
 }
 

@@ -24,6 +24,17 @@ pub(crate) struct Tally {
     pub(crate) objects: u64,
     /// Idle and perhaps resident.
     pub(crate) free: u64,
+    /// Idle and not resident, in runs that are used.
+    pub(crate) released: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.inuse += other.inuse;
+        self.objects += other.objects;
+        self.free += other.free;
+        self.released += other.released;
+    }
 }
 
 impl<O: Os> Heap<O> {
@@ -74,7 +85,7 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    fn tally_run(&self, run: UnitIndex, most: u32, tally: &mut Tally) {
+    pub(crate) fn tally_run(&self, run: UnitIndex, most: u32, tally: &mut Tally) {
         let meta = self.space.meta(run);
         // A head that has just become the last unit of a free run carries the length of that run.
         let len = meta.len().min(most);
@@ -92,13 +103,14 @@ impl<O: Os> Heap<O> {
                     tally.inuse += page_bytes(!idle);
                     tally.objects += page_bytes(!idle);
                     tally.free += page_bytes(idle & !released);
+                    tally.released += page_bytes(idle & released);
                 }
             }
             RunKind::Small => self.tally_span(run, len, tally),
         }
     }
 
-    fn tally_span(&self, span: UnitIndex, len: u32, tally: &mut Tally) {
+    pub(crate) fn tally_span(&self, span: UnitIndex, len: u32, tally: &mut Tally) {
         let record = self.space.span(span);
         let (class, state) = record.class_and_state();
         if state == SpanState::None {
@@ -123,6 +135,8 @@ impl<O: Os> Heap<O> {
                 tally.inuse += PAGE as u64;
             } else if resident {
                 tally.free += PAGE as u64;
+            } else {
+                tally.released += PAGE as u64;
             }
         }
     }

@@ -12,6 +12,8 @@ use crate::heap::Heap;
 use crate::os::Os;
 use crate::report::ReleaseOptions;
 use crate::size_class::SizeClass;
+use crate::snapshot::Tally;
+use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UnitIndex};
 
 /// Runs held at a time, at most: what threads may miss for a moment stays within bounds.
@@ -56,6 +58,8 @@ pub(super) struct Job<'a, O> {
     pub(super) spans_with_holes: u64,
     /// Bytes of the allocator's own tables that left.
     pub(super) tables: u64,
+    /// Where the bytes of the used runs are that it has looked at, as it left them.
+    pub(super) tally: Tally,
 }
 
 impl<'a, O: Os> Job<'a, O> {
@@ -72,6 +76,7 @@ impl<'a, O: Os> Job<'a, O> {
             cursor: UnitIndex::NIL,
             spans_with_holes: 0,
             tables: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -164,6 +169,14 @@ impl<'a, O: Os> Job<'a, O> {
         }
     }
 
+    /// Counts the bytes of a run, if it is used.
+    pub(super) fn count(&mut self, run: UnitIndex) {
+        let meta = self.heap.space.meta(run);
+        if matches!(meta.kind(), RunKind::Small | RunKind::Large | RunKind::Region) {
+            self.heap.tally_run(run, meta.len(), &mut self.tally);
+        }
+    }
+
     /// Has all that was gathered leave, and lets go of the runs it came from.
     pub(super) fn settle(&mut self) {
         // SAFETY: everything gathered lies in a run that is held, so nobody reads or writes it.
@@ -173,9 +186,13 @@ impl<'a, O: Os> Job<'a, O> {
             match self.desk.holds[at] {
                 Hold::Span { span, class, pages } => {
                     self.spans_with_holes += u64::from(self.heap.give_back_slots(span, class, pages));
+                    self.count(span);
                 }
                 Hold::Leaving(run) => self.heap.put_back(run, self.cursor),
-                Hold::Pinned(run) => self.heap.unpin(run),
+                Hold::Pinned(run) => {
+                    self.heap.unpin(run);
+                    self.count(run);
+                }
             }
         }
     }

@@ -30,28 +30,38 @@ impl<O: Os> Heap<O> {
         let mut job = Job::new(self, &mut desk, options, start);
         self.release_all(&mut job);
         self.counters.releases_total.add(1);
-        let after = self.snapshot();
-        let batch = &job.desk.batch;
+        self.report(&job, rss_before, start)
+    }
+
+    /// What came of it. No second walk: a release with a deadline has no time for one.
+    fn report(&self, job: &Job<'_, O>, rss_before: u64, start: u64) -> ReleaseReport {
+        let (batch, counters, tally) = (&job.desk.batch, &self.counters, &job.tally);
+        let (mut cached, mut caches) = (0, 0);
+        for held in self.registry.all().map(|cache| cache.held_bytes()).filter(|held| *held > 0) {
+            (cached, caches) = (cached + held, caches + 1);
+        }
+        let cached = cached.min(tally.objects);
+        let free_resident = counters.free_resident.get();
+        let never_used = counters.committed.get().saturating_sub(counters.run_bytes.get() + free_resident);
         let mut report = ReleaseReport {
             released_bytes: batch.released,
             metadata_released_bytes: job.tables,
-            already_released_bytes: after.heap_released.saturating_sub(batch.released),
-            in_use_bytes: after.heap_alloc,
+            already_released_bytes: (never_used + tally.released).saturating_sub(batch.released),
+            in_use_bytes: tally.objects - cached,
             blocked: batch.blocked,
             rss_before,
-            rss_after: after.rss,
+            rss_after: self.os.rss(),
             syscalls: batch.syscalls,
             elapsed: Duration::from_nanos(self.os.now().saturating_sub(start)),
             stopped_early: job.stopped(),
         };
         let refused = report.blocked_bytes();
         if !report.stopped_early {
-            let busy = after.heap_free.saturating_sub(refused);
+            let busy = (tally.free + free_resident).saturating_sub(refused);
             report.blocked.add(BlockReason::Busy, busy, 1);
         }
-        report.blocked.add(BlockReason::LiveObjects, after.heap_unused, job.spans_with_holes);
-        let caches = self.registry.all().filter(|cache| cache.held_bytes() > 0).count();
-        report.blocked.add(BlockReason::ThreadCache, after.heap_cached, caches as u64);
+        report.blocked.add(BlockReason::LiveObjects, tally.inuse - tally.objects, job.spans_with_holes);
+        report.blocked.add(BlockReason::ThreadCache, cached, caches);
         report
     }
 

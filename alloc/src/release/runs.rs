@@ -98,12 +98,13 @@ impl<O: Os> Heap<O> {
         let meta = self.space.meta(run);
         let idle = |unit| self.idle_mask(run, unit) & !self.space.meta(run.plus(unit)).released();
         let units = {
-            let _page_heap = self.page_heap();
+            let page_heap = self.page_heap();
             // Only what is still such a run under the lock may be pinned. Relaxed: the lock orders it.
             let pinnable = matches!(meta.kind(), RunKind::Large | RunKind::Region)
                 && meta.pinned.load(Ordering::Relaxed) == UNPINNED;
             if !pinnable || (0..meta.len()).all(|unit| idle(unit) == 0) {
-                return;
+                drop(page_heap);
+                return job.count(run);
             }
             meta.pinned.store(PINNED, Ordering::Relaxed);
             meta.len()

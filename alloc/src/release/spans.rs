@@ -10,6 +10,7 @@ use super::job::{Hold, Job};
 use crate::heap::Heap;
 use crate::os::Os;
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
+use crate::snapshot::Tally;
 use crate::span::{Access, SpanRecord, SpanState, masks, slots_of_page};
 use crate::units::{PAGES_PER_UNIT, PageMask, UnitIndex};
 
@@ -31,6 +32,15 @@ impl<O: Os> Heap<O> {
         if record.is_wholly_free(geometry, 0) && self.give_up_span(class, span, 1) {
             return;
         }
+        // One look without taking anything: most spans have nothing to give.
+        let mut found = Tally::default();
+        self.tally_span(span, geometry.units, &mut found);
+        if found.free == 0 {
+            let full = u64::from(geometry.slots) * u64::from(geometry.size);
+            job.spans_with_holes += u64::from(found.objects < full);
+            job.tally.add(&found);
+            return;
+        }
         let mut taken = Taken { words: [0; MAX_WORDS], pages: 0 };
         let released = self.released_pages(span, geometry);
         let same = take_free_pages(record, class, released, &mut taken);
@@ -44,6 +54,7 @@ impl<O: Os> Heap<O> {
         // Slots taken of another class than was measured go back at once, to that class.
         let class = if same { class } else { record.class() };
         job.spans_with_holes += u64::from(self.give_back_words(span, class, &taken.words));
+        job.count(span);
     }
 
     /// Gives back the slots of pages that were taken. Whether the span has free slots now.
