@@ -4,8 +4,6 @@
 //! without a lock; the class's lock guards the list and the states. A class keeps one wholly free span listed, so
 //! that a size that comes and goes does not pass through the page heap each time.
 
-use core::sync::atomic::AtomicU32;
-
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
@@ -13,6 +11,7 @@ use crate::page_heap::Request;
 use crate::segment::Space;
 use crate::size_class::{Geometry, SizeClass};
 use crate::span::{Access, SpanState, masks, slots_of_page};
+use crate::sync::AtomicU32;
 use crate::treap::{Nodes, Treap};
 use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitCount, UnitIndex};

@@ -2,7 +2,7 @@
 //!
 //! All loads and stores are relaxed: each counter stands for itself and orders nothing.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// A number of bytes or events that many threads add to.
 #[derive(Debug)]

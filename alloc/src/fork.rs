@@ -4,12 +4,11 @@
 //! is in the midst of a change. What the caches of threads that the child lacks hold stays with them: such a thread
 //! may have been stopped anywhere in its fast path. Their thread locals are gone, so a release must not reach for them.
 
-use core::sync::atomic::Ordering;
-
 use crate::heap::{HEAP, Heap};
 use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::size_class::SizeClass;
+use crate::sync::Ordering;
 use crate::thread;
 
 /// The calling thread is about to fork.

@@ -6,11 +6,10 @@
 
 #![allow(unsafe_code, reason = "clears and copies blocks")]
 
-use core::sync::atomic::Ordering;
-
 use crate::heap::Heap;
 use crate::os::Os;
 use crate::page_heap::Request;
+use crate::sync::Ordering;
 use crate::unit_table::RunKind;
 use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;

@@ -44,6 +44,7 @@ mod size_class;
 mod snapshot;
 mod span;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod thread;

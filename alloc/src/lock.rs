@@ -7,16 +7,16 @@
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::os::Os;
+use crate::sync::{AtomicU32, Ordering};
 
 const FREE: u32 = 0;
 const TAKEN: u32 = 1;
 /// Taken, and somebody may sleep.
 const AWAITED: u32 = 2;
 /// How often to look again before sleeping: sections are short, sleeping costs microseconds.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
 
 pub(crate) struct Lock<T> {
     state: AtomicU32,

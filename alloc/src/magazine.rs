@@ -23,10 +23,10 @@
 
 use core::cell::Cell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::lock::Lock;
 use crate::size_class::{CLASSES, MAGAZINE_SLOTS, SizeClass};
+use crate::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::units::UnitIndex;
 
 /// Slots that a new magazine may hold: small, so that a thread that lives shortly takes little.

@@ -4,9 +4,8 @@
 //! paths that free whole runs. The hook runs on the freeing thread, without locks, and may allocate. A
 //! panic in it ends the process.
 
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-
 use crate::counters::Counters;
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Pressure {

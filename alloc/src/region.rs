@@ -7,12 +7,12 @@
 
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::heap::{HEAP, Heap};
 use crate::large::for_each_unit;
 use crate::os::{Os, resident_bytes};
 use crate::page_heap::Request;
+use crate::sync::{AtomicU8, Ordering};
 use crate::unit_table::RunKind;
 use crate::units::{PAGE, UNIT, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;

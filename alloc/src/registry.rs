@@ -4,16 +4,15 @@
 
 #![allow(unsafe_code, reason = "turns metadata into thread caches")]
 
-use core::sync::atomic::{AtomicPtr, Ordering};
-
 use crate::counters::Counters;
 use crate::lock::Lock;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
+use crate::sync::{AtomicPtr, Ordering};
 use crate::units::PAGE;
 
 /// Caches mapped at a time.
-const CHUNK: usize = 4;
+const CHUNK: usize = if cfg!(loom) { 2 } else { 4 };
 
 pub(crate) struct Registry {
     head: AtomicPtr<ThreadCache>,

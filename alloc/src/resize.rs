@@ -4,11 +4,10 @@
 
 #![allow(unsafe_code, reason = "copies blocks and moves their pages")]
 
-use core::sync::atomic::Ordering;
-
 use crate::heap::Heap;
 use crate::large::{Plan, UNPINNED, for_each_unit};
 use crate::os::Os;
+use crate::sync::Ordering;
 use crate::units::{PAGE, UnitIndex};
 use crate::zone::Purpose;
 

@@ -7,10 +7,10 @@
 #![allow(unsafe_code, reason = "turns table indices into references")]
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use crate::os::{Errno, Os};
 use crate::span::SpanRecord;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crate::unit_table::UnitMeta;
 use crate::units::{HUGE, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
 

@@ -5,11 +5,10 @@
 //! change bits first says so, and then takes and frees the lock of every cache: after that the first thread is in no
 //! such path, and finds in the next one that it is not alone. There is no way back.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-
 use crate::heap::Heap;
 use crate::os::Os;
 use crate::span::Access;
+use crate::sync::{AtomicBool, AtomicU8, Ordering};
 
 /// The first thread is alone.
 const ALONE: u8 = 0;

@@ -4,13 +4,12 @@
 //! or as it is. Each span's bitmap is read once and all is derived from that copy, so the identities of [`MemStats`]
 //! hold whatever happens.
 
-use core::sync::atomic::Ordering;
-
 use crate::heap::Heap;
 use crate::os::Os;
 use crate::size_class::MAX_WORDS;
 use crate::span::{SpanState, masks, slots_of_page};
 use crate::stats::MemStats;
+use crate::sync::Ordering;
 use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitIndex};
 use crate::zone::next_head;

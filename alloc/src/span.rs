@@ -9,11 +9,8 @@
 //! Invariants: a span leaves `Listed` and `Full` only under the lock of its class; a span goes back to the
 //! page heap only when all its bits were taken at once, so a taken bit keeps the span what it is.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-
-use static_assertions::const_assert_eq;
-
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::units::PAGE;
 
 /// Who looks for room in a span.
@@ -40,7 +37,8 @@ pub(crate) struct SpanRecord {
 }
 
 // Nine cache lines: an odd number, so that the first lines of neighbouring records fall into different cache sets.
-const_assert_eq!(size_of::<SpanRecord>(), 576);
+#[cfg(not(loom))]
+static_assertions::const_assert_eq!(size_of::<SpanRecord>(), 576);
 
 fn tag(class: SizeClass, state: SpanState) -> u16 {
     u16::from_be_bytes([class.index() as u8, state as u8])

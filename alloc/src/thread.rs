@@ -8,13 +8,13 @@
 #![allow(unsafe_code, reason = "thread caches are reached through a raw pointer")]
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicPtr, Ordering, compiler_fence};
 
 use crate::central::empty_cache;
 use crate::heap::HEAP;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::size_class::SizeClass;
+use crate::sync::{AtomicPtr, Ordering, compiler_fence, thread_local};
 
 thread_local! {
     /// What the fast path uses.

@@ -3,8 +3,7 @@
 //! The links lie in the tables, under the lock of whoever owns the set. Priorities are a hash of the index, so depth
 //! is logarithmic in expectation. Used for free runs, by (length, address), and for spans with room, by address.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
+use crate::sync::{AtomicU32, Ordering};
 use crate::units::UnitIndex;
 
 /// Where a set keeps its links, and its order.

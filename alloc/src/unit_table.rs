@@ -8,11 +8,8 @@
 //! So the rows inside a free run all of whose pages have left are zero, as those of units never used: the pages of the
 //! table that hold only such rows can leave too.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
-
-use static_assertions::const_assert_eq;
-
 use crate::size_class::SizeClass;
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use crate::units::PageMask;
 
 /// What a run of units is used for.
@@ -76,7 +73,8 @@ pub(crate) struct UnitMeta {
     reserve: [AtomicU32; 2],
 }
 
-const_assert_eq!(size_of::<UnitMeta>(), 32);
+#[cfg(not(loom))]
+static_assertions::const_assert_eq!(size_of::<UnitMeta>(), 32);
 
 impl UnitMeta {
     pub(crate) fn kind(&self) -> RunKind {

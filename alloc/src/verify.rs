@@ -9,6 +9,7 @@ use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::size_class::SizeClass;
 use crate::span::{SpanState, masks, slots_of_page};
+use crate::sync::Ordering;
 use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, UNIT, UnitIndex};
 use crate::zone::{Zone, resident_pages};
@@ -135,7 +136,7 @@ impl<O: Os> Heap<O> {
                 totals.free_resident += u64::from(resident) * PAGE as u64;
             } else {
                 totals.runs += (len as usize * UNIT) as u64;
-                if meta.pinned.load(core::sync::atomic::Ordering::Relaxed) != 0 {
+                if meta.pinned.load(Ordering::Relaxed) != 0 {
                     return Err(fault(Fault::Pinned, at));
                 }
             }

@@ -3,12 +3,11 @@
 //! Invariants, under the page heap's lock: from `first` to `frontier` every unit belongs to exactly one run; no two
 //! neighbouring runs are both `Free`; the tree holds exactly the `Free` runs. Units behind the frontier were never used.
 
-use core::sync::atomic::AtomicU32;
-
 use crate::counters::Counters;
 use crate::os::Os;
 use crate::segment::Space;
 use crate::span::SpanRecord;
+use crate::sync::AtomicU32;
 use crate::treap::{Nodes, Treap};
 use crate::unit_table::{RunKind, UnitMeta};
 use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UNIT, UNIT_SHIFT, UnitIndex};

@@ -6,11 +6,12 @@
 #![allow(unsafe_code, reason = "hands out memory")]
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::Mutex;
 
 use super::{Errno, Os, PageRange};
+use crate::sync::AtomicU32;
 use crate::units::PAGE;
 
 /// Kinds of calls that can be refused.

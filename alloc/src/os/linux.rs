@@ -7,11 +7,11 @@
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use static_assertions::const_assert_eq;
 
 use super::{Errno, Os, PageRange};
+use crate::sync::{AtomicU32, Ordering};
 use crate::units::PAGE;
 
 /// The running kernel.

@@ -18,8 +18,8 @@ pub(crate) mod fake;
 pub(crate) use linux::Linux;
 
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU32;
 
+use crate::sync::AtomicU32;
 use crate::units::PAGE;
 
 /// Why the OS refused.

@@ -4,14 +4,13 @@
 //! any. No lock is held across the barrier, and a cache's lock only for one size class at a time: a thread that comes to
 //! its slow path meanwhile waits for microseconds, even if the release is interrupted now and then.
 
-use core::sync::atomic::{AtomicPtr, Ordering};
-
 use crate::central::empty_cache;
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::size_class::SizeClass;
 use crate::span::Access;
+use crate::sync::{AtomicPtr, Ordering};
 
 impl<O: Os> Heap<O> {
     /// Gives the slots that other threads' caches hold back to their spans, where that can be done at once.

@@ -3,12 +3,12 @@
 #![allow(unsafe_code, reason = "gives pages to the OS")]
 
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
 use super::job::{Hold, Job};
 use crate::heap::Heap;
 use crate::large::{DOOMED, PINNED, UNPINNED};
 use crate::os::Os;
+use crate::sync::Ordering;
 use crate::unit_table::RunKind;
 use crate::units::UnitIndex;
 use crate::zone::{Idle, next_head};
