@@ -5,7 +5,7 @@
 use crate::central::Central;
 use crate::counters::Counters;
 use crate::lock::{Guard, Lock};
-use crate::os::{Linux, Os};
+use crate::os::Os;
 use crate::page_heap::PageHeap;
 use crate::pressure::Pressure;
 use crate::registry::Registry;
@@ -16,10 +16,14 @@ use crate::size_class::{CLASSES, SizeClass};
 use crate::zone::Context;
 
 /// Address space to ask for at first. Costs nothing until used.
+#[cfg(not(all(test, loom)))]
 const RESERVATION: usize = 1 << 40;
 
 /// The heap of this process.
-pub(crate) static HEAP: Heap<Linux> = Heap::new(Linux::new(), RESERVATION);
+#[cfg(not(all(test, loom)))]
+pub(crate) static HEAP: Heap<crate::os::Linux> = Heap::new(crate::os::Linux::new(), RESERVATION);
+#[cfg(all(test, loom))]
+pub(crate) static HEAP: crate::models::HeapOfRun = crate::models::HeapOfRun;
 
 pub(crate) struct Heap<O> {
     pub(crate) os: O,

@@ -30,6 +30,8 @@ mod heap;
 mod large;
 mod lock;
 mod magazine;
+#[cfg(all(test, loom))]
+mod models;
 mod os;
 mod page_heap;
 mod pressure;
@@ -45,7 +47,7 @@ mod snapshot;
 mod span;
 mod stats;
 mod sync;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod thread;
 mod treap;

@@ -50,6 +50,7 @@ pub(crate) struct Fake {
     clock: AtomicU64,
 }
 
+#[cfg_attr(loom, allow(dead_code, reason = "models refuse nothing"))]
 impl Fake {
     pub(crate) fn new(address_space: usize) -> Self {
         let state = State { address_space, ..State::default() };
@@ -164,6 +165,8 @@ impl Os for Fake {
         if start < locked.1 && locked.0 < start + bytes {
             return Err(Errno::EINVAL);
         }
+        #[cfg(loom)]
+        crate::models::pages_leave(start, bytes);
         // SAFETY: the range lies in a mapping (checked above) whose contents the caller gave up.
         unsafe { addr.as_ptr().write_bytes(0, bytes) };
         Ok(())
@@ -201,11 +204,23 @@ impl Os for Fake {
         self.map(bytes)
     }
 
+    #[cfg(not(loom))]
     fn wait(&self, _word: &AtomicU32, _expected: u32) {
         std::thread::yield_now();
     }
 
+    #[cfg(not(loom))]
     fn wake(&self, _word: &AtomicU32) {}
+
+    #[cfg(loom)]
+    fn wait(&self, word: &AtomicU32, expected: u32) {
+        crate::models::wait(word, expected);
+    }
+
+    #[cfg(loom)]
+    fn wake(&self, word: &AtomicU32) {
+        crate::models::wake(word);
+    }
 
     fn rss(&self) -> u64 {
         self.ask(Call::Rss, 0, 0).map_or(0, |()| 1 << 20)
@@ -219,6 +234,8 @@ impl Os for Fake {
     fn prepare_barrier(&self) {}
 
     fn barrier(&self) -> bool {
+        #[cfg(loom)]
+        crate::sync::compiler_fence(Ordering::SeqCst);
         self.ask(Call::Barrier, 0, 0).is_ok()
     }
 

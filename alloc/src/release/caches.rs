@@ -14,7 +14,7 @@ use crate::sync::{AtomicPtr, Ordering};
 
 impl<O: Os> Heap<O> {
     /// Gives the slots that other threads' caches hold back to their spans, where that can be done at once.
-    pub(super) fn gather_from_caches(&self) {
+    pub(crate) fn gather_from_caches(&self) {
         let mut detached = false;
         self.registry.all().for_each(|cache| detached |= self.detach(cache));
         if detached && self.os.barrier() {

@@ -65,6 +65,14 @@ impl<O: Os> Heap<O> {
         report
     }
 
+    /// Models release a part of the heap: what a whole release does besides would only cost them steps.
+    #[cfg(all(test, loom))]
+    pub(crate) fn release_in_units(&self, units: core::ops::Range<u32>) {
+        let mut desk = self.releasing.lock(&self.os);
+        let mut job = Job::new(self, &mut desk, ReleaseOptions::new(), 0);
+        self.release_in_runs(&mut job, units);
+    }
+
     fn release_all(&self, job: &mut Job<'_, O>) {
         let zones = self.page_heap().zones().len();
         let mut from = 0;

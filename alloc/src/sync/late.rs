@@ -6,7 +6,7 @@
 //!
 //! loom takes `SeqCst` for `AcqRel`, except at fences. So a `SeqCst` read or exchange puts such a fence before itself, if
 //! its thread has made a `SeqCst` write since its last one. That is what the standard says of two such accesses,
-//! and no access that lacks `SeqCst` gains an order from another one that lacks it.
+//! and a pair of which one lacks `SeqCst` gains nothing by it.
 //!
 //! A membarrier, too, is a fence on both sides: [`compiler_fence`] is a full fence here, and so is the model's
 //! `Os::barrier`. This is the standard equivalence: a fence that the barrier puts into a running thread stands between
