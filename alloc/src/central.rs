@@ -8,6 +8,7 @@ use core::sync::atomic::AtomicU32;
 
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
+use crate::misuse::{Act, Misuse};
 use crate::os::Os;
 use crate::page_heap::Request;
 use crate::segment::Space;
@@ -237,6 +238,9 @@ impl<O: Os> Heap<O> {
                 self.give_word(class, at, gathered);
                 (at, gathered) = (word, 0);
             }
+            if gathered >> (number % 64) & 1 == 1 {
+                self.misused(Act::Free, Misuse::Twice, addr, Some(class));
+            }
             gathered |= 1 << (number % 64);
         }
         self.give_word(class, at, gathered);
@@ -248,7 +252,8 @@ impl<O: Os> Heap<O> {
         let within = class.geometry().units as usize * UNIT - 1;
         match self.space.unit_of(at & !within) {
             Some(span) => self.give_bits(class, span, at & within, mask),
-            None => debug_assert!(mask == 0, "{at:#x} is not of this heap"),
+            None if mask == 0 => {}
+            None => self.slot_misused(Misuse::Foreign, class, at, mask),
         }
     }
 
@@ -258,13 +263,25 @@ impl<O: Os> Heap<O> {
         let geometry = class.geometry();
         let record = self.space.span(span);
         let given = record.give(word, mask, geometry);
-        debug_assert!(!given.twice, "a slot of {} bytes was freed twice", geometry.size);
+        if given.twice != 0 {
+            let at = self.space.address(span).as_ptr() as usize | word;
+            self.slot_misused(Misuse::Twice, class, at, given.twice);
+        }
         if given.was_empty && record.state() == SpanState::Full {
             self.list_span(class, span);
         }
         if given.is_full && record.is_wholly_free(geometry, word) {
             self.give_up_span(class, span, 2);
         }
+    }
+
+    /// Ends the process for the lowest slot of a word, told as in [`flush`](Self::flush).
+    #[cold]
+    fn slot_misused(&self, misuse: Misuse, class: SizeClass, at: usize, mask: u64) -> ! {
+        let geometry = class.geometry();
+        let within = geometry.units as usize * UNIT - 1;
+        let number = (at & within) * 64 + mask.trailing_zeros() as usize;
+        self.misused(Act::Free, misuse, (at & !within) + number * geometry.size as usize, Some(class))
     }
 
     #[cold]

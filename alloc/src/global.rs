@@ -8,6 +8,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 
+use crate::hardened::HARDENED;
 use crate::heap::HEAP;
 use crate::large::same_slot;
 use crate::size_class::{QUANTUM, SizeClass};
@@ -49,6 +50,9 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if HARDENED {
+            HEAP.take_back(block, layout);
+        }
         if layout.align() > QUANTUM {
             return free_aligned(block, layout);
         }
@@ -74,6 +78,9 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if HARDENED {
+            HEAP.check_live(block, layout);
+        }
         let old = SizeClass::of(layout.size(), layout.align());
         let new = SizeClass::of(new_size, layout.align());
         if same_slot(old, new) {
@@ -100,10 +107,14 @@ unsafe impl GlobalAlloc for Allocator {
 
 #[inline(always)]
 fn allocate_small(class: SizeClass) -> *mut u8 {
-    match thread::cache().magazine(class).pop() {
+    let slot = match thread::cache().magazine(class).pop() {
         Some(slot) => slot,
         None => thread::allocate_slow(class),
+    };
+    if HARDENED {
+        HEAP.hand_out(class, slot);
     }
+    slot
 }
 
 #[inline(always)]

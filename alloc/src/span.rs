@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use static_assertions::const_assert_eq;
 
+use crate::hardened::{LIVE_WORDS, LiveBits};
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
 use crate::units::PAGE;
 
@@ -31,6 +32,8 @@ pub(crate) enum SpanState {
 #[repr(C, align(64))]
 pub(crate) struct SpanRecord {
     free: [AtomicU64; MAX_WORDS],
+    /// Which slots the program has; without the feature `hardened` this takes no room.
+    pub(crate) live: LiveBits,
     /// The class in the high byte, the state in the low one: they are read together, since a record that is not of
     /// the class whose lock one holds may change at any time.
     tag: AtomicU16,
@@ -39,8 +42,8 @@ pub(crate) struct SpanRecord {
     pub(crate) right: AtomicU32,
 }
 
-// Nine cache lines: an odd number, so that the first lines of neighbouring records fall into different cache sets.
-const_assert_eq!(size_of::<SpanRecord>(), 576);
+// Nine cache lines, or 17 with the feature `hardened`: an odd number, so that the first lines of neighbouring records fall into different cache sets.
+const_assert_eq!(size_of::<SpanRecord>(), 576 + LIVE_WORDS * 8);
 
 fn tag(class: SizeClass, state: SpanState) -> u16 {
     u16::from_be_bytes([class.index() as u8, state as u8])
@@ -53,8 +56,8 @@ pub(crate) struct Given {
     pub(crate) was_empty: bool,
     /// All slots of the word are free now.
     pub(crate) is_full: bool,
-    /// A slot was free already: somebody freed it twice.
-    pub(crate) twice: bool,
+    /// The slots that were free already: somebody freed them twice.
+    pub(crate) twice: u64,
 }
 
 impl SpanRecord {
@@ -119,7 +122,7 @@ impl SpanRecord {
         Given {
             was_empty: before == 0,
             is_full: before | mask == geometry.full_word(word),
-            twice: before & mask != 0,
+            twice: before & mask,
         }
     }
 
@@ -182,6 +185,7 @@ mod tests {
     fn record() -> SpanRecord {
         SpanRecord {
             free: [const { AtomicU64::new(0) }; MAX_WORDS],
+            live: LiveBits::new(),
             tag: AtomicU16::new(0),
             left: AtomicU32::new(0),
             right: AtomicU32::new(0),
@@ -227,12 +231,9 @@ mod tests {
         assert!(record.is_wholly_free(geometry, 0) && record.take_all(geometry));
         assert!(!record.has_room(geometry) && !record.take_all(geometry));
         let all = geometry.full_word(0);
-        assert_eq!(record.give(0, 1, geometry), Given { was_empty: true, is_full: false, twice: false });
-        assert_eq!(record.give(0, 1, geometry), Given { was_empty: false, is_full: false, twice: true });
-        assert_eq!(
-            record.give(0, all & !1, geometry),
-            Given { was_empty: false, is_full: true, twice: false }
-        );
+        assert_eq!(record.give(0, 1, geometry), Given { was_empty: true, is_full: false, twice: 0 });
+        assert_eq!(record.give(0, 1, geometry), Given { was_empty: false, is_full: false, twice: 1 });
+        assert_eq!(record.give(0, all & !1, geometry), Given { was_empty: false, is_full: true, twice: 0 });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the tests write into what the heap hands out")]
 
 mod failure;
+mod misuse;
 mod ops;
 mod races;
 mod release;
@@ -12,6 +13,7 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::central::empty_cache;
+use crate::hardened::HARDENED;
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
 use crate::os::fake::Fake;
@@ -43,6 +45,9 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
     let magazine = cache.magazine(class);
     let slot = magazine.pop().or_else(|| heap.refill(cache, class).then(|| magazine.pop()).flatten());
     let slot = slot.unwrap_or(core::ptr::null_mut());
+    if HARDENED {
+        heap.hand_out(class, slot);
+    }
     if zeroed && !slot.is_null() {
         // SAFETY: the slot has room for the layout.
         unsafe { slot.write_bytes(0, layout.size()) };
@@ -51,6 +56,9 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
 }
 
 fn free(heap: &Heap<Fake>, cache: &ThreadCache, block: *mut u8, layout: Layout) {
+    if HARDENED {
+        heap.take_back(block, layout);
+    }
     match SizeClass::of(layout.size(), layout.align()) {
         Some(class) if cache.magazine(class).push(block) => {}
         Some(class) => heap.make_room(cache, class, block),
