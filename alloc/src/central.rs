@@ -229,21 +229,36 @@ impl<O: Os> Heap<O> {
         let within = geometry.units as usize * UNIT - 1;
         // Neighbours of one bitmap word are gathered. A word is told by the address of its span, with its number in
         // the low bits: spans are aligned to their size, and have fewer words than bytes.
-        let (mut at, mut gathered) = (0, 0);
-        for slot in slots {
+        let (mut at, mut gathered, mut start) = (0, 0, 0);
+        for (index, slot) in slots.iter().enumerate() {
             let addr = *slot as usize;
             let number = geometry.slot_at(addr & within);
             let word = (addr & !within) | (number / 64);
             if word != at {
+                self.check_gathered(class, gathered, &slots[start..index]);
                 self.give_word(class, at, gathered);
-                (at, gathered) = (word, 0);
-            }
-            if gathered >> (number % 64) & 1 == 1 {
-                self.misused(Act::Free, Misuse::Twice, addr, Some(class));
+                (at, gathered, start) = (word, 0, index);
             }
             gathered |= 1 << (number % 64);
         }
+        self.check_gathered(class, gathered, &slots[start..]);
         self.give_word(class, at, gathered);
+    }
+
+    /// Ends the process if two of the slots of a word are the same. A count for each word, not a look for each slot.
+    #[inline(always)]
+    fn check_gathered(&self, class: SizeClass, gathered: u64, slots: &[*mut u8]) {
+        if slots.len() > 1 && gathered.count_ones() as usize != slots.len() {
+            self.twice_in(class, slots);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn twice_in(&self, class: SizeClass, slots: &[*mut u8]) -> ! {
+        let mut earlier = slots.iter().enumerate().filter(|(at, slot)| slots[..*at].contains(slot));
+        let slot = earlier.next().map_or(slots[0], |(_, slot)| *slot);
+        self.misused(Act::Free, Misuse::Twice, slot as usize, Some(class))
     }
 
     /// Gives back the slots of a word, told as in [`flush`](Self::flush).
