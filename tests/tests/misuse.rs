@@ -67,6 +67,9 @@ const HARDENED: &[Case] = &[
         of_slot(0, 20_000, OTHER, "class 20480 B, span owned of class 64 B");
     }),
     ("a_large_block_is_no_slot", || of_large(64, "class 64 B, run of 102400 B")),
+    ("a_block_of_huge_pages_is_no_slot", || {
+        free_at_once(allocate(layout(4 << 20)), 64, OTHER, "class 64 B, run of 4194304 B");
+    }),
     ("a_large_block_is_freed_with_its_size", || of_large(110_000, "large block, run of 102400 B")),
     ("a_large_block_is_resized_with_its_size", realloc_of_other_large),
     ("a_slot_that_is_free_keeps_no_size", || realloc_of_free(60)),
