@@ -235,30 +235,31 @@ impl<O: Os> Heap<O> {
             let number = geometry.slot_at(addr & within);
             let word = (addr & !within) | (number / 64);
             if word != at {
-                self.check_gathered(class, gathered, &slots[start..index]);
+                if index - start > 1 {
+                    self.check_gathered(class, gathered, &slots[start..index]);
+                }
                 self.give_word(class, at, gathered);
                 (at, gathered, start) = (word, 0, index);
             }
             gathered |= 1 << (number % 64);
         }
-        self.check_gathered(class, gathered, &slots[start..]);
+        if slots.len() - start > 1 {
+            self.check_gathered(class, gathered, &slots[start..]);
+        }
         self.give_word(class, at, gathered);
     }
 
-    /// Ends the process if two of the slots of a word are the same. A count for each word, not a look for each slot.
-    #[inline(always)]
-    fn check_gathered(&self, class: SizeClass, gathered: u64, slots: &[*mut u8]) {
-        if slots.len() > 1 && gathered.count_ones() as usize != slots.len() {
-            self.twice_in(class, slots);
-        }
-    }
-
-    #[cold]
+    /// Ends the process if two of the slots of a word are the same. A count for each word that several were gathered
+    /// for, not a look at each slot.
     #[inline(never)]
-    fn twice_in(&self, class: SizeClass, slots: &[*mut u8]) -> ! {
-        let mut earlier = slots.iter().enumerate().filter(|(at, slot)| slots[..*at].contains(slot));
-        let slot = earlier.next().map_or(slots[0], |(_, slot)| *slot);
-        self.misused(Act::Free, Misuse::Twice, slot as usize, Some(class))
+    fn check_gathered(&self, class: SizeClass, gathered: u64, slots: &[*mut u8]) {
+        if gathered.count_ones() as usize == slots.len() {
+            return;
+        }
+        let mut repeated = slots.iter().enumerate().filter(|(at, slot)| slots[..*at].contains(slot));
+        // Without one, two addresses lie in one slot.
+        let slot = repeated.next().map_or(slots[0], |(_, slot)| *slot);
+        self.misused(Act::Free, Misuse::Twice, slot as usize, Some(class));
     }
 
     /// Gives back the slots of a word, told as in [`flush`](Self::flush).

@@ -118,7 +118,12 @@ impl SpanRecord {
     #[inline(always)]
     pub(crate) fn give(&self, word: usize, mask: u64, geometry: &Geometry) -> Given {
         // Release: our use of the slot happens before the next owner's; SeqCst: see `class_and_state`.
-        let before = self.free[word].fetch_or(mask, Ordering::SeqCst);
+        // All bits of the mask are clear, so a sum sets them: one instruction that never has to be tried again.
+        let before = self.free[word].fetch_add(mask, Ordering::SeqCst);
+        if before & mask != 0 {
+            // Not all were. Whoever sees it ends the process; until then no carry may free what is in use.
+            self.free[word].fetch_sub(before & mask, Ordering::SeqCst);
+        }
         Given {
             was_empty: before == 0,
             is_full: before | mask == geometry.full_word(word),

@@ -31,11 +31,12 @@ fn a_flush_finds_slots_that_are_free_already() {
     let class = SizeClass::of(64, 8).unwrap();
     let (first, last) = (blocks[0], blocks[199]);
     let rest = " (class 64 B, span owned)";
-    assert_eq!(
-        line(|| heap.flush(class, &[first, last, last])),
-        expected("double free", last as usize, rest),
-        "in one word of one flush"
-    );
+    let in_first_word = line(|| heap.flush(class, &[first, first, last]));
+    assert_eq!(in_first_word, expected("double free", first as usize, rest));
+    let inside = line(|| heap.flush(class, &[first, first.wrapping_add(8), last]));
+    assert_eq!(inside, expected("double free", first as usize, rest), "two addresses in one slot");
+    let in_last_word = line(|| heap.flush(class, &[first, last, last]));
+    assert_eq!(in_last_word, expected("double free", last as usize, rest));
     // The flush above gave the first back before it came to the last.
     assert_eq!(line(|| heap.flush(class, &[first])), expected("double free", first as usize, rest));
 }
