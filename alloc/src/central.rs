@@ -6,6 +6,7 @@
 
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
+use crate::misuse::{Act, Misuse};
 use crate::os::Os;
 use crate::page_heap::Request;
 use crate::segment::Space;
@@ -172,7 +173,8 @@ impl<O: Os> Heap<O> {
 
     /// The class of the slot that begins at `block`; `None` for a large block.
     pub(crate) fn class_of(&self, block: *mut u8) -> Option<SizeClass> {
-        self.space.unit_of(block as usize).and_then(|unit| self.space.meta(unit).class())
+        let unit = self.space.unit_of(block as usize).filter(|unit| self.space.is_committed(*unit))?;
+        self.space.meta(unit).class()
     }
 
     fn new_span(&self, class: SizeClass) -> Option<UnitIndex> {
@@ -254,18 +256,37 @@ impl<O: Os> Heap<O> {
         let within = geometry.units as usize * UNIT - 1;
         // Neighbours of one bitmap word are gathered. A word is told by the address of its span, with its number in
         // the low bits: spans are aligned to their size, and have fewer words than bytes.
-        let (mut at, mut gathered) = (0, 0);
-        for slot in slots {
+        let (mut at, mut gathered, mut start) = (0, 0, 0);
+        for (index, slot) in slots.iter().enumerate() {
             let addr = *slot as usize;
             let number = geometry.slot_at(addr & within);
             let word = (addr & !within) | (number / 64);
             if word != at {
+                if index - start > 1 {
+                    self.check_gathered(class, gathered, &slots[start..index]);
+                }
                 self.give_word(class, at, gathered, access);
-                (at, gathered) = (word, 0);
+                (at, gathered, start) = (word, 0, index);
             }
             gathered |= 1 << (number % 64);
         }
+        if slots.len() - start > 1 {
+            self.check_gathered(class, gathered, &slots[start..]);
+        }
         self.give_word(class, at, gathered, access);
+    }
+
+    /// Ends the process if two of the slots of a word are the same. A count for each word that several were gathered
+    /// for, not a look at each slot.
+    #[inline(never)]
+    fn check_gathered(&self, class: SizeClass, gathered: u64, slots: &[*mut u8]) {
+        if gathered.count_ones() as usize == slots.len() {
+            return;
+        }
+        let mut repeated = slots.iter().enumerate().filter(|(at, slot)| slots[..*at].contains(slot));
+        // Without one, two addresses lie in one slot.
+        let slot = repeated.next().map_or(slots[0], |(_, slot)| *slot);
+        self.misused(Act::Free, Misuse::Twice, slot as usize, Some(class));
     }
 
     /// Gives back the slots of a word, told as in [`flush`](Self::flush).
@@ -274,7 +295,8 @@ impl<O: Os> Heap<O> {
         let within = class.geometry().units as usize * UNIT - 1;
         match self.space.unit_of(at & !within) {
             Some(span) => self.give_bits(class, span, at & within, mask, access),
-            None => debug_assert!(mask == 0, "{at:#x} is not of this heap"),
+            None if mask == 0 => {}
+            None => self.slot_misused(Misuse::Foreign, class, at, mask),
         }
     }
 
@@ -291,13 +313,25 @@ impl<O: Os> Heap<O> {
         let geometry = class.geometry();
         let record = self.space.span(span);
         let given = record.give(word, mask, geometry, access);
-        debug_assert!(!given.twice, "a slot of {} bytes was freed twice", geometry.size);
+        if given.twice != 0 {
+            let at = self.space.address(span).as_ptr() as usize | word;
+            self.slot_misused(Misuse::Twice, class, at, given.twice);
+        }
         if given.was_empty && record.state() == SpanState::Full {
             self.list_span(class, span);
         }
         if given.is_full && record.is_wholly_free(geometry, word) {
             self.give_up_span(class, span, 2);
         }
+    }
+
+    /// Ends the process for the lowest slot of a word, told as in [`flush`](Self::flush).
+    #[cold]
+    fn slot_misused(&self, misuse: Misuse, class: SizeClass, at: usize, mask: u64) -> ! {
+        let geometry = class.geometry();
+        let within = geometry.units as usize * UNIT - 1;
+        let number = (at & within) * 64 + mask.trailing_zeros() as usize;
+        self.misused(Act::Free, misuse, (at & !within) + number * geometry.size as usize, Some(class))
     }
 
     #[cold]

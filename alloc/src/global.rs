@@ -9,7 +9,9 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 
+use crate::hardened::HARDENED;
 use crate::heap::HEAP;
+use crate::misuse::Act;
 use crate::size_class::{QUANTUM, SizeClass, padded};
 use crate::thread;
 
@@ -49,12 +51,15 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if HARDENED {
+            HEAP.take_back(block, layout);
+        }
         if layout.align() > QUANTUM {
             return free_aligned(block, layout);
         }
         match SizeClass::exact(layout.size()) {
             Some(class) => free_small(block, class),
-            None => free_by_address(block),
+            None => free_by_address(block, layout.size()),
         }
     }
 
@@ -74,6 +79,9 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if HARDENED {
+            HEAP.check_live(block, layout);
+        }
         if stays(block, layout, new_size) {
             return block;
         }
@@ -98,10 +106,14 @@ unsafe impl GlobalAlloc for Allocator {
 
 #[inline(always)]
 fn allocate_small(class: SizeClass) -> *mut u8 {
-    match thread::cache().magazine(class).pop() {
+    let slot = match thread::cache().magazine(class).pop() {
         Some(slot) => slot,
         None => thread::allocate_slow(class),
+    };
+    if HARDENED {
+        HEAP.hand_out(class, slot);
     }
+    slot
 }
 
 #[inline(always)]
@@ -121,18 +133,20 @@ fn allocate_aligned(layout: Layout) -> *mut u8 {
 
 #[inline(never)]
 fn free_aligned(block: *mut u8, layout: Layout) {
-    match SizeClass::exact(padded(layout.size(), layout.align())) {
+    let size = padded(layout.size(), layout.align());
+    match SizeClass::exact(size) {
         Some(class) => free_small(block, class),
-        None => free_by_address(block),
+        None => free_by_address(block, size),
     }
 }
 
-/// Frees a block whose layout does not tell its class.
+/// Frees a block whose layout does not tell its class. Finding it tells whether the size can be right.
 #[inline(never)]
-fn free_by_address(block: *mut u8) {
+fn free_by_address(block: *mut u8, size: usize) {
     match HEAP.class_of(block) {
-        Some(class) => free_small(block, class),
-        None => free_large(block),
+        Some(class) if class.may_hold(size) => free_small(block, class),
+        None if SizeClass::of_size(size).is_none() => free_large(block),
+        _ => HEAP.judge(Act::Free, block as usize, SizeClass::of_size(size)),
     }
 }
 
@@ -144,7 +158,7 @@ fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
         return exact.0 == exact.1;
     }
     match HEAP.class_of(block) {
-        Some(class) => new <= class.size() && new > class.size() / 2,
+        Some(class) => class.may_hold(new),
         None if SizeClass::of_size(new).is_some() => false,
         None => {
             let resized = HEAP.resize_large(block, new_size, layout.align());

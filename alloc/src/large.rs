@@ -6,12 +6,15 @@
 
 #![allow(unsafe_code, reason = "clears and copies blocks")]
 
+use core::alloc::Layout;
+
 use crate::heap::Heap;
+use crate::misuse::Act;
 use crate::os::Os;
-use crate::page_heap::Request;
+use crate::page_heap::{PageHeap, Request};
 use crate::sync::Ordering;
 use crate::unit_table::RunKind;
-use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UnitCount, UnitIndex, page_mask};
+use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;
 
 /// The run may be freed at once.
@@ -104,30 +107,51 @@ impl<O: Os> Heap<O> {
         Some(run)
     }
 
-    /// Frees a block. Addresses that are none are ignored.
+    /// Frees a block. What is none ends the process.
     pub(crate) fn free_large(&self, block: *mut u8) {
-        let Some(run) = self.space.unit_of(block as usize) else {
-            debug_assert!(false, "{block:p} is not of this heap");
-            return;
-        };
+        if !self.run_at(block).is_some_and(|run| self.free_run(run, RunKind::Large)) {
+            self.judge(Act::Free, block as usize, None);
+        }
         self.counters.large_frees.add(1);
-        self.free_run(run);
     }
 
-    /// Frees a large block or region, or leaves that to the release that works on it.
-    pub(crate) fn free_run(&self, run: UnitIndex) {
+    /// Frees a large block or region, or leaves that to the release that works on it. False if there is none.
+    pub(crate) fn free_run(&self, run: UnitIndex, kind: RunKind) -> bool {
         let mut page_heap = self.page_heap();
-        let meta = self.space.meta(run);
-        if !matches!(meta.kind(), RunKind::Large | RunKind::Region) {
-            debug_assert!(false, "{run:?} is freed twice, or was never allocated");
-            return;
+        if !self.is_in_use(run, kind) {
+            return false;
         }
+        let meta = self.space.meta(run);
         // Relaxed: the lock orders all use of the pin.
         if meta.pinned.load(Ordering::Relaxed) == UNPINNED {
             page_heap.free(&self.context(), run);
         } else {
             meta.pinned.store(DOOMED, Ordering::Relaxed);
         }
+        true
+    }
+
+    /// The unit that begins at an address, if it was ever used.
+    pub(crate) fn run_at(&self, block: *mut u8) -> Option<UnitIndex> {
+        let unit = self.space.unit_of(block as usize)?;
+        ((block as usize).is_multiple_of(UNIT) && self.space.is_committed(unit)).then_some(unit)
+    }
+
+    /// Whether a run of `kind` begins at a unit and was not freed. The caller holds the page heap's lock.
+    pub(crate) fn is_in_use(&self, run: UnitIndex, kind: RunKind) -> bool {
+        let meta = self.space.meta(run);
+        // Relaxed: as above.
+        meta.kind() == kind && meta.pinned.load(Ordering::Relaxed) != DOOMED
+    }
+
+    /// Whether a block in use begins here that is as large as `layout` asks.
+    pub(crate) fn is_live_large(&self, block: *mut u8, layout: Layout) -> bool {
+        self.run_at(block).is_some_and(|run| {
+            let page_heap = self.page_heap();
+            let plan = Plan::at(purpose_of(&page_heap, run), layout.size(), layout.align());
+            let owned = self.space.meta(run).owned_pages();
+            self.is_in_use(run, RunKind::Large) && plan.is_some_and(|plan| plan.owned_pages == owned)
+        })
     }
 
     /// Marks pages of a run as in use, and clears them with `zeroed`.
@@ -153,6 +177,11 @@ impl<O: Os> Heap<O> {
         clear(base, &dirty);
         self.counters.reacquired_total.add(reacquired * PAGE);
     }
+}
+
+/// What the run of a large block was allocated for.
+pub(crate) fn purpose_of(page_heap: &PageHeap, run: UnitIndex) -> Purpose {
+    if page_heap.serves(run, Purpose::Spans) { Purpose::Spans } else { Purpose::Huge }
 }
 
 /// Calls `each` with the number of a unit and the mask of its pages, for the pages `from..to` of a run.

@@ -21,15 +21,30 @@
 //! Each uses only those below it: `global` -> `thread`, `magazine` -> `central` -> `span` -> `page_heap`, `zone` ->
 //! `segment` -> `os`. `large` and `region` stand on the page heap; `release`, `snapshot` and `verify` read all of it.
 //! Linux only; 4 KiB pages.
+//!
+//! ## Misuse
+//! A double free, an address that was not allocated here, and a large block freed in its midst end the process with one
+//! line on stderr and an abort, where a slow path sees them: when a thread's cache gives slots back to their spans, and
+//! whenever a block above 32 KiB is freed. The line names the address, the size class, and the state of the span:
+//!
+//! ```text
+//! ebbtide: double free of 0x7f3a5c210040 (class 64 B, span listed)
+//! ```
+//!
+//! With the feature `hardened` every free and realloc is checked before anything is done, layouts too, at the price of an
+//! atomic operation for each allocation and each free. What is freed once more after its memory was handed out anew is
+//! a free of the new block to any allocator, and is not found.
 
 mod central;
 mod counters;
 mod fork;
 mod global;
+mod hardened;
 mod heap;
 mod large;
 mod lock;
 mod magazine;
+mod misuse;
 #[cfg(all(test, loom))]
 mod models;
 mod os;

@@ -238,7 +238,8 @@ impl<O: Os> Heap<O> {
     pub(crate) fn free_region(&self, base: NonNull<u8>) {
         if let Some(run) = self.space.unit_of(base.as_ptr() as usize) {
             self.counters.large_frees.add(1);
-            self.free_run(run);
+            let freed = self.free_run(run, RunKind::Region);
+            debug_assert!(freed);
         }
     }
 

@@ -5,9 +5,11 @@
 #![allow(unsafe_code, reason = "copies blocks and moves their pages")]
 
 use crate::heap::Heap;
-use crate::large::{Plan, UNPINNED, for_each_unit};
+use crate::large::{Plan, UNPINNED, for_each_unit, purpose_of};
+use crate::misuse::Act;
 use crate::os::Os;
 use crate::sync::Ordering;
+use crate::unit_table::RunKind;
 use crate::units::{PAGE, UnitIndex};
 use crate::zone::Purpose;
 
@@ -17,11 +19,14 @@ const MOST_MOVES: u64 = 8192;
 impl<O: Os> Heap<O> {
     /// Changes the size of a block without moving it, if that can be.
     pub(crate) fn resize_large(&self, block: *mut u8, size: usize, align: usize) -> bool {
-        let Some(run) = self.space.unit_of(block as usize) else { return false };
+        let Some(run) = self.run_at(block) else { self.judge(Act::Realloc, block as usize, None) };
         let meta = self.space.meta(run);
         let mut page_heap = self.page_heap();
-        let now = if page_heap.serves(run, Purpose::Spans) { Purpose::Spans } else { Purpose::Huge };
-        let Some(plan) = Plan::at(now, size, align) else { return false };
+        if !self.is_in_use(run, RunKind::Large) {
+            drop(page_heap);
+            self.judge(Act::Realloc, block as usize, None);
+        }
+        let Some(plan) = Plan::at(purpose_of(&page_heap, run), size, align) else { return false };
         let here = page_heap.serves(run, plan.purpose);
         if !here || meta.pinned.load(Ordering::Relaxed) != UNPINNED {
             return false;

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use crate::os::{Errno, Os};
 use crate::span::SpanRecord;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::unit_table::UnitMeta;
 use crate::units::{HUGE, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
 
@@ -20,6 +20,8 @@ const MAX_SEGMENTS: usize = 32;
 const MIN_SEGMENT: usize = 4 * UNIT + HUGE;
 /// Segments from this size on align their units to huge pages.
 const HUGE_ALIGNED: usize = 1 << 30;
+/// Zones of a segment. Each commits its units from the first on.
+const MAX_EXTENTS: usize = 3;
 const TABLE_BYTES_PER_UNIT: usize = size_of::<UnitMeta>() + size_of::<SpanRecord>();
 
 /// One reservation. Written once, before the count of segments includes it.
@@ -31,6 +33,8 @@ pub(crate) struct Segment {
     units: AtomicU32,
     metas: AtomicPtr<UnitMeta>,
     spans: AtomicPtr<SpanRecord>,
+    /// Which units are committed: the first of an extent in the high half, the one behind its last in the low half.
+    committed: [AtomicU64; MAX_EXTENTS],
 }
 
 impl Segment {
@@ -42,6 +46,7 @@ impl Segment {
             units: AtomicU32::new(0),
             metas: AtomicPtr::new(core::ptr::null_mut()),
             spans: AtomicPtr::new(core::ptr::null_mut()),
+            committed: [const { AtomicU64::new(0) }; MAX_EXTENTS],
         }
     }
 
@@ -54,6 +59,26 @@ impl Segment {
 
     pub(crate) fn units(&self) -> u32 {
         self.units.load(Ordering::Relaxed)
+    }
+
+    fn is_committed(&self, unit: UnitIndex) -> bool {
+        // Acquire: the rows of a unit that is noted are writable.
+        let within = |extent: u64| extent >> 32 <= u64::from(unit.0) && unit.0 < extent as u32;
+        self.committed.iter().any(|extent| within(extent.load(Ordering::Acquire)))
+    }
+
+    /// Notes that units are committed. Callers hold the page heap's lock.
+    fn note_committed(&self, from: UnitIndex, units: u32) {
+        // Relaxed: the lock orders the writers.
+        let end = |extent: &AtomicU64| extent.load(Ordering::Relaxed) as u32;
+        let next = self.committed.iter().find(|extent| end(extent) == from.0);
+        let next = next.or_else(|| self.committed.iter().find(|extent| end(extent) == 0));
+        debug_assert!(next.is_some(), "more extents than zones");
+        if let Some(extent) = next {
+            let first = if end(extent) == 0 { from.0 } else { (extent.load(Ordering::Relaxed) >> 32) as u32 };
+            // Release: pairs with the load above.
+            extent.store(u64::from(first) << 32 | u64::from(from.plus(units).0), Ordering::Release);
+        }
     }
 
     #[inline(always)]
@@ -93,6 +118,11 @@ impl Space {
     #[cold]
     fn unit_of_later(&self, addr: usize) -> Option<UnitIndex> {
         self.segments().iter().skip(1).find_map(|segment| segment.index_of(addr))
+    }
+
+    /// Whether a unit is committed, so that it has a row. For addresses that nobody vouches for.
+    pub(crate) fn is_committed(&self, unit: UnitIndex) -> bool {
+        self.segments().iter().any(|segment| segment.is_committed(unit))
     }
 
     #[inline]
@@ -216,6 +246,7 @@ impl Space {
         }
         // SAFETY: whole units of one segment.
         unsafe { os.commit(self.address(from), units as usize * UNIT)? };
+        segment.note_committed(from, units);
         Ok(bytes)
     }
 }

@@ -96,6 +96,12 @@ impl SizeClass {
         &GEOMETRY[self.index()]
     }
 
+    /// Whether a block of more than [`EXACT`] bytes may lie in a slot of this class: it stays there when it shrinks, as
+    /// long as it fills more than half.
+    pub(crate) fn may_hold(self, size: usize) -> bool {
+        size <= self.size() && size > self.size() / 2
+    }
+
     /// Bytes of a slot.
     pub(crate) fn size(self) -> usize {
         self.geometry().size as usize

@@ -9,6 +9,7 @@
 //! Invariants: a span leaves `Listed` and `Full` only under the lock of its class; a span goes back to the
 //! page heap only when all its bits were taken at once, so a taken bit keeps the span what it is.
 
+use crate::hardened::{LIVE_WORDS, LiveBits};
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::units::PAGE;
@@ -28,6 +29,8 @@ pub(crate) enum SpanState {
 #[repr(C, align(64))]
 pub(crate) struct SpanRecord {
     free: [AtomicU64; MAX_WORDS],
+    /// Which slots the program has; without the feature `hardened` this takes no room.
+    pub(crate) live: LiveBits,
     /// The class in the high byte, the state in the low one: they are read together, since a record that is not of
     /// the class whose lock one holds may change at any time.
     tag: AtomicU16,
@@ -36,9 +39,10 @@ pub(crate) struct SpanRecord {
     pub(crate) right: AtomicU32,
 }
 
-// Nine cache lines: an odd number, so that the first lines of neighbouring records fall into different cache sets.
+// Nine cache lines, or 17 with the feature `hardened`: an odd number, so that the first lines of neighbouring records
+// fall into different cache sets.
 #[cfg(not(loom))]
-static_assertions::const_assert_eq!(size_of::<SpanRecord>(), 576);
+static_assertions::const_assert_eq!(size_of::<SpanRecord>(), 576 + LIVE_WORDS * 8);
 
 fn tag(class: SizeClass, state: SpanState) -> u16 {
     u16::from_be_bytes([class.index() as u8, state as u8])
@@ -60,8 +64,8 @@ pub(crate) struct Given {
     pub(crate) was_empty: bool,
     /// All slots of the word are free now.
     pub(crate) is_full: bool,
-    /// A slot was free already: somebody freed it twice.
-    pub(crate) twice: bool,
+    /// The slots that were free already: somebody freed them twice.
+    pub(crate) twice: u64,
 }
 
 impl SpanRecord {
@@ -135,12 +139,18 @@ impl SpanRecord {
             before
         } else {
             // Release: our use of the slot happens before the next owner's; SeqCst: see `class_and_state`.
-            self.free[word].fetch_or(mask, Ordering::SeqCst)
+            // All bits of the mask are clear, so a sum sets them: one instruction that never has to be tried again.
+            let before = self.free[word].fetch_add(mask, Ordering::SeqCst);
+            if before & mask != 0 {
+                // Not all were. Whoever sees it ends the process; until then no carry may free what is in use.
+                self.free[word].fetch_sub(before & mask, Ordering::SeqCst);
+            }
+            before
         };
         Given {
             was_empty: before == 0,
             is_full: before | mask == geometry.full_word(word),
-            twice: before & mask != 0,
+            twice: before & mask,
         }
     }
 
@@ -202,6 +212,7 @@ mod tests {
     fn record() -> SpanRecord {
         SpanRecord {
             free: [const { AtomicU64::new(0) }; MAX_WORDS],
+            live: LiveBits::new(),
             tag: AtomicU16::new(0),
             left: AtomicU32::new(0),
             right: AtomicU32::new(0),
@@ -249,15 +260,15 @@ mod tests {
         let all = geometry.full_word(0);
         assert_eq!(
             record.give(0, 1, geometry, Access::Shared),
-            Given { was_empty: true, is_full: false, twice: false }
+            Given { was_empty: true, is_full: false, twice: 0 }
         );
         assert_eq!(
             record.give(0, 1, geometry, Access::Shared),
-            Given { was_empty: false, is_full: false, twice: true }
+            Given { was_empty: false, is_full: false, twice: 1 }
         );
         assert_eq!(
             record.give(0, all & !1, geometry, Access::Shared),
-            Given { was_empty: false, is_full: true, twice: false }
+            Given { was_empty: false, is_full: true, twice: 0 }
         );
     }
 

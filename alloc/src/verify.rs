@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use crate::hardened::HARDENED;
 use crate::heap::{HEAP, Heap};
 use crate::magazine::ThreadCache;
 use crate::os::Os;
@@ -28,7 +29,7 @@ pub enum Fault {
     Pinned,
     /// A span's state and the list of its class do not agree.
     SpanList,
-    /// A bitmap has bits for slots that do not exist.
+    /// A bitmap has bits for slots that do not exist, or a free slot is also marked as handed out.
     Bitmap,
     /// A released page holds a slot that is not free.
     ReleasedInUse,
@@ -156,8 +157,9 @@ impl<O: Os> Heap<O> {
         if wrong_list || full_with_room || record.state() == SpanState::None {
             return Err(fault(Fault::SpanList, span));
         }
-        let words = 0..geometry.words();
-        if words.clone().any(|word| record.look(word) & !geometry.full_word(word) != 0) {
+        let mut words = 0..geometry.words();
+        let live = |word| if HARDENED { record.live.look(word) } else { 0 };
+        if words.any(|word| record.look(word) & (!geometry.full_word(word) | live(word)) != 0) {
             return Err(fault(Fault::Bitmap, span));
         }
         let released = self.released_pages(span, geometry);
@@ -181,7 +183,8 @@ impl<O: Os> Heap<O> {
             let record = self.space.span(span);
             let whole = number * class.size() == addr & mask && number < geometry.slots as usize;
             let small = self.space.meta(span).kind() == RunKind::Small && record.class() == class;
-            let free = record.look(number / 64) >> (number % 64) & 1 == 1;
+            let live = if HARDENED { record.live.look(number / 64) } else { 0 };
+            let free = (record.look(number / 64) | live) >> (number % 64) & 1 == 1;
             if !whole || !small || free || held[..at].contains(slot) {
                 return Err(fault(Fault::CachedSlot, span));
             }

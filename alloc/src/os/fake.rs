@@ -252,4 +252,8 @@ impl Os for Fake {
     fn watch_thread_exit(&self) -> bool {
         true
     }
+
+    fn fatal(&self, line: &[u8]) -> ! {
+        panic!("{}", String::from_utf8_lossy(line));
+    }
 }

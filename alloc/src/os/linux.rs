@@ -258,6 +258,14 @@ impl Os for Linux {
         // SAFETY: the key is made and never deleted. Any value but null has the destructor run.
         unsafe { libc::pthread_setspecific(key, NonNull::<c_void>::dangling().as_ptr()) == 0 }
     }
+
+    fn fatal(&self, line: &[u8]) -> ! {
+        // SAFETY: `line` is valid for reads of its length. Where stderr is closed there is nobody to tell.
+        let _ =
+            checked(|| unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) as i64 });
+        // SAFETY: abort has no precondition.
+        unsafe { libc::abort() }
+    }
 }
 
 /// The second number of statm is the resident pages.

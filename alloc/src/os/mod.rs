@@ -129,6 +129,9 @@ pub(crate) trait Os: Sync {
 
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;
+
+    /// Writes a line to stderr with one call and ends the process as a crash.
+    fn fatal(&self, line: &[u8]) -> !;
 }
 
 /// Bytes of a page-aligned range that are resident.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the tests write into what the heap hands out")]
 
 mod failure;
+mod misuse;
 mod ops;
 mod races;
 mod release;
@@ -11,6 +12,7 @@ mod threads;
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::hardened::HARDENED;
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
 use crate::os::fake::Fake;
@@ -45,6 +47,9 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
         heap.refill(cache, class).then(|| magazine.pop()).flatten()
     });
     let slot = slot.unwrap_or(core::ptr::null_mut());
+    if HARDENED {
+        heap.hand_out(class, slot);
+    }
     if zeroed && !slot.is_null() {
         // SAFETY: the slot has room for the layout.
         unsafe { slot.write_bytes(0, layout.size()) };
@@ -53,6 +58,9 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
 }
 
 fn free(heap: &Heap<Fake>, cache: &ThreadCache, block: *mut u8, layout: Layout) {
+    if HARDENED {
+        heap.take_back(block, layout);
+    }
     match SizeClass::of(layout.size(), layout.align()) {
         Some(class) if cache.magazine(class).push(block) => {}
         Some(class) => {

@@ -4,6 +4,7 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{allocate, check_identities, empty_cache, free, heap, take_cache};
+use crate::hardened::HARDENED;
 use crate::magazine::ThreadCache;
 use crate::os::fake::Call;
 use crate::report::{BlockReason, ReleaseOptions};
@@ -227,6 +228,9 @@ fn a_release_takes_all_but_the_top_of_another_threads_stacks() {
     assert_eq!(report.released_bytes, held.next_multiple_of(UNIT as u64) - PAGE as u64);
     // The pop ends only now, then a second release finds nothing new, then the owner comes back.
     assert_eq!(cache.magazine(class).pop(), Some(top));
+    if HARDENED {
+        heap.hand_out(class, top);
+    }
     assert_eq!(heap.release(ReleaseOptions::new()).released_bytes, 0);
     cache.mend();
     assert_eq!(cache.held_bytes(), 0);

@@ -92,5 +92,7 @@ fn release_stops_at_deadline() {
     assert!(report.released_bytes < 350 * MIB, "{report}");
     let rest = ebbtide::free_os_memory();
     assert!(!rest.stopped_early);
-    at_most("resident after the whole release", anonymous(), before, 4 * MIB);
+    // The records of 6,250 spans stay: 576 bytes each, or 1,088 where every free is checked.
+    let slack = if cfg!(feature = "hardened") { 8 } else { 4 };
+    at_most("resident after the whole release", anonymous(), before, slack * MIB);
 }
