@@ -17,15 +17,19 @@ use crate::units::{PAGE, UNIT};
 fn beside_releases<R>(heap: &Heap<Fake>, work: impl FnOnce() -> R) -> R {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let releaser = scope.spawn(|| {
             heap.share();
             // Relaxed: only a flag.
             while !stop.load(Ordering::Relaxed) {
                 heap.release(ReleaseOptions::new());
             }
         });
-        let _stop = StopOnDrop(&stop);
-        work()
+        let stopping = StopOnDrop(&stop);
+        let result = work();
+        drop(stopping);
+        // A join is what ThreadSanitizer sees; the end of the scope is not.
+        releaser.join().unwrap();
+        result
     })
 }
 
@@ -117,7 +121,7 @@ fn others_come_while_the_first_thread_works_alone() {
         let left: Vec<_> = (0..500).map(|_| allocate(&heap, cache, layout, false) as usize).collect();
         let started = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let other = scope.spawn(|| {
                 while !started.load(Ordering::Relaxed) {
                     core::hint::spin_loop();
                 }
@@ -128,6 +132,7 @@ fn others_come_while_the_first_thread_works_alone() {
             started.store(true, Ordering::Relaxed);
             let kept = churn(&heap, cache, layout, 300, round);
             kept.into_iter().for_each(|block| free(&heap, cache, block, layout));
+            other.join().unwrap();
         });
         assert_eq!(heap.sharing.access(), Access::Shared);
         put_cache(&heap, cache);
