@@ -120,15 +120,18 @@ impl SpanRecord {
         // Release: our use of the slot happens before the next owner's; SeqCst: see `class_and_state`.
         // All bits of the mask are clear, so a sum sets them: one instruction that never has to be tried again.
         let before = self.free[word].fetch_add(mask, Ordering::SeqCst);
-        if before & mask != 0 {
-            // Not all were. Whoever sees it ends the process; until then no carry may free what is in use.
-            self.free[word].fetch_sub(before & mask, Ordering::SeqCst);
-        }
         Given {
             was_empty: before == 0,
             is_full: before | mask == geometry.full_word(word),
             twice: before & mask,
         }
+    }
+
+    /// Puts a word right after [`give`](Self::give) found slots in it that were free: no carry may free what is in use.
+    #[cold]
+    pub(crate) fn mend(&self, word: usize, twice: u64) {
+        // SeqCst as above.
+        self.free[word].fetch_sub(twice, Ordering::SeqCst);
     }
 
     pub(crate) fn has_room(&self, geometry: &Geometry) -> bool {
@@ -238,6 +241,7 @@ mod tests {
         let all = geometry.full_word(0);
         assert_eq!(record.give(0, 1, geometry), Given { was_empty: true, is_full: false, twice: 0 });
         assert_eq!(record.give(0, 1, geometry), Given { was_empty: false, is_full: false, twice: 1 });
+        record.mend(0, 1);
         assert_eq!(record.give(0, all & !1, geometry), Given { was_empty: false, is_full: true, twice: 0 });
     }
 
