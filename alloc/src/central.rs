@@ -314,6 +314,7 @@ impl<O: Os> Heap<O> {
         let record = self.space.span(span);
         let given = record.give(word, mask, geometry, access);
         if given.twice != 0 {
+            record.mend(word, given.twice);
             let at = self.space.address(span).as_ptr() as usize | word;
             self.slot_misused(Misuse::Twice, class, at, given.twice);
         }

@@ -132,26 +132,28 @@ impl SpanRecord {
     /// Gives slots back. The caller owns them.
     #[inline(always)]
     pub(crate) fn give(&self, word: usize, mask: u64, geometry: &Geometry, access: Access) -> Given {
+        // All bits of the mask are clear, so a sum sets them: one instruction that never has to be tried again.
         let before = if access == Access::Alone {
             // Relaxed as above.
             let before = self.free[word].load(Ordering::Relaxed);
-            self.free[word].store(before | mask, Ordering::Relaxed);
+            self.free[word].store(before.wrapping_add(mask), Ordering::Relaxed);
             before
         } else {
             // Release: our use of the slot happens before the next owner's; SeqCst: see `class_and_state`.
-            // All bits of the mask are clear, so a sum sets them: one instruction that never has to be tried again.
-            let before = self.free[word].fetch_add(mask, Ordering::SeqCst);
-            if before & mask != 0 {
-                // Not all were. Whoever sees it ends the process; until then no carry may free what is in use.
-                self.free[word].fetch_sub(before & mask, Ordering::SeqCst);
-            }
-            before
+            self.free[word].fetch_add(mask, Ordering::SeqCst)
         };
         Given {
             was_empty: before == 0,
             is_full: before | mask == geometry.full_word(word),
             twice: before & mask,
         }
+    }
+
+    /// Puts a word right after [`give`](Self::give) found slots in it that were free: no carry may free what is in use.
+    #[cold]
+    pub(crate) fn mend(&self, word: usize, twice: u64) {
+        // SeqCst as above.
+        self.free[word].fetch_sub(twice, Ordering::SeqCst);
     }
 
     pub(crate) fn has_room(&self, geometry: &Geometry) -> bool {
@@ -266,6 +268,7 @@ mod tests {
             record.give(0, 1, geometry, Access::Shared),
             Given { was_empty: false, is_full: false, twice: 1 }
         );
+        record.mend(0, 1);
         assert_eq!(
             record.give(0, all & !1, geometry, Access::Shared),
             Given { was_empty: false, is_full: true, twice: 0 }
