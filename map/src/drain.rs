@@ -35,6 +35,11 @@ impl<'a, K, V> Drain<'a, K, V> {
         let taken = core::mem::replace(table, Table::new());
         Self { entries: IntoIter::new(taken), home, marker: PhantomData }
     }
+
+    /// What is left, to look at.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = &(K, V)> {
+        self.entries.rest()
+    }
 }
 
 impl<K, V> Drop for Drain<'_, K, V> {
@@ -77,6 +82,6 @@ impl<K, V> FusedIterator for Drain<'_, K, V> {}
 
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Drain<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.entries.rest()).finish()
+        f.debug_list().entries(self.rest()).finish()
     }
 }

@@ -8,7 +8,8 @@
 //! # Files, each uses those below it
 //! | file | holds |
 //! |---|---|
-//! | `map/`, `entry`, `iter`, `into_iter`, `drain` | the public API |
+//! | `set/` | sets, over maps |
+//! | `map/`, `entry`, `entry_ref`, `iter`, `into_iter`, `drain`, `extract_if` | the public API of maps |
 //! | `table` | the raw table: two generations behind one interface; `clone` and `verify` of it |
 //! | `evacuate`, `life` | changes of generation; what is counted about them |
 //! | `old` | the generation that is being evacuated |
@@ -37,8 +38,10 @@ mod boxed;
 mod clone;
 mod drain;
 mod entry;
+mod entry_ref;
 mod error;
 mod evacuate;
+mod extract_if;
 mod generation;
 mod into_iter;
 mod iter;
@@ -49,6 +52,7 @@ mod old;
 mod pacing;
 mod registry;
 mod scan;
+mod set;
 mod stats;
 mod table;
 mod tag;
@@ -58,14 +62,34 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+/// [`HashMap`] and its companions, under the names that `std::collections::hash_map` gives them.
+pub mod hash_map {
+    pub use crate::{
+        ChangeKind, Drain, Entry, EntryRef, Equivalent, ExtractIf, HashMap, IntoIter, IntoKeys, IntoValues,
+        Iter, IterMut, Keys, MapEvent, OccupiedEntry, OccupiedError, TryReserveError, VacantEntry,
+        VacantEntryRef, Values, ValuesMut, set_observer,
+    };
+}
+
+/// [`HashSet`] and its companions, under the names that `std::collections::hash_set` gives them.
+pub mod hash_set {
+    pub use crate::TryReserveError;
+    pub use crate::set::{
+        Difference, Drain, ExtractIf, HashSet, Intersection, IntoIter, Iter, SymmetricDifference, Union,
+    };
+}
+
 pub use drain::Drain;
-pub use entry::{Entry, OccupiedEntry, VacantEntry};
+pub use entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
+pub use entry_ref::{EntryRef, VacantEntryRef};
 pub use equivalent::Equivalent;
 pub use error::TryReserveError;
+pub use extract_if::ExtractIf;
 pub use into_iter::{IntoIter, IntoKeys, IntoValues};
 pub use iter::{Iter, IterMut, Keys, Values, ValuesMut};
 pub use map::HashMap;
 pub use observer::{MapEvent, set_observer};
 pub use pacing::ChangeKind;
 pub use registry::map_stats;
+pub use set::HashSet;
 pub use stats::MapStats;

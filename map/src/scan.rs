@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 
 use crate::generation::Generation;
 use crate::pacing;
-use crate::table::Table;
+use crate::table::{Place, Table};
 use crate::window::{Matches, WIDTH, Window};
 
 /// Where a scan is in one generation.
@@ -102,19 +102,18 @@ impl<T> Scan<T> {
     pub(crate) fn len(&self) -> usize {
         self.left + self.next.map_or(0, |(_, entries)| entries)
     }
-}
 
-impl<T> Clone for Scan<T> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<T> Iterator for Scan<T> {
-    type Item = NonNull<T>;
-
+    /// The place of the next entry in `table`, which this scan visits.
     #[inline]
-    fn next(&mut self) -> Option<NonNull<T>> {
+    pub(crate) fn next_place(&mut self, table: &Table<T>) -> Option<Place> {
+        let offset = self.next_offset()?;
+        let slot = self.tags.addr().get() - self.course.base.addr().get() + offset;
+        Some(Place { slot, in_old: self.course.base != table.main.tags() })
+    }
+
+    /// Goes on to the next full slot. Returns its offset in the window at `tags`.
+    #[inline(always)]
+    fn next_offset(&mut self) -> Option<usize> {
         if self.left == 0 {
             let (course, left) = self.next?;
             *self = Self::start(course, left, None);
@@ -122,8 +121,7 @@ impl<T> Iterator for Scan<T> {
         loop {
             if let Some(offset) = self.full.next() {
                 self.left -= 1;
-                // SAFETY: the slot is one of the generation, so its entry is in the allocation.
-                return Some(unsafe { self.entries.sub(offset + 1) });
+                return Some(offset);
             }
             if self.windows == 0 {
                 *self = Self::start(self.course.advanced(), self.left, self.next);
@@ -139,6 +137,22 @@ impl<T> Iterator for Scan<T> {
                 self.full = Window::load(self.tags.as_ptr()).full();
             }
         }
+    }
+}
+
+impl<T> Clone for Scan<T> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<T> Iterator for Scan<T> {
+    type Item = NonNull<T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<NonNull<T>> {
+        // SAFETY: the slot is one of the generation, so its entry is in the allocation.
+        self.next_offset().map(|offset| unsafe { self.entries.sub(offset + 1) })
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 
 mod access;
 mod bulk;
+mod disjoint;
 mod traits;
 
 use core::hash::{BuildHasher, Hash};
