@@ -36,6 +36,12 @@ impl<'a, K, V> Drain<'a, K, V> {
         Self { entries: IntoIter::new(taken), home, marker: PhantomData }
     }
 
+    /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn hand_out(&mut self) -> crate::parallel::Pieces<(K, V)> {
+        self.entries.hand_out()
+    }
+
     /// What is left, to look at.
     pub(crate) fn rest(&self) -> impl Iterator<Item = &(K, V)> {
         self.entries.rest()

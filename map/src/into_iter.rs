@@ -39,6 +39,14 @@ impl<K, V> IntoIter<K, V> {
         self.scan.clone().map(|entry| unsafe { entry.as_ref() })
     }
 
+    /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn hand_out(&mut self) -> crate::parallel::Pieces<(K, V)> {
+        let with_old = self.scan.is_before_old();
+        self.scan = Scan::nothing();
+        crate::parallel::Pieces::whole(&self.table, with_old)
+    }
+
     /// Forgets what is left. The table, which has no entry any more, can be taken.
     pub(crate) fn forget_rest(&mut self) -> &mut Table<(K, V)> {
         self.scan = Scan::nothing();

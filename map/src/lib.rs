@@ -17,6 +17,7 @@
 //! | `generation` | memory and probing of one bucket array |
 //! | `registry`, `observer`, `stats` | what maps tell the process |
 //! | `pacing` | when to change, and how much to move: pure arithmetic |
+//! | `serialize`, `parallel/` | the features `serde` and `rayon` |
 //! | `window/`, `tag`, `error`, `boxed` | leaves |
 //!
 //! # Examples
@@ -50,8 +51,12 @@ mod map;
 mod observer;
 mod old;
 mod pacing;
+#[cfg(feature = "rayon")]
+mod parallel;
 mod registry;
 mod scan;
+#[cfg(feature = "serde")]
+mod serialize;
 mod set;
 mod stats;
 mod table;
@@ -64,6 +69,8 @@ mod tests;
 
 /// [`HashMap`] and its companions, under the names that `std::collections::hash_map` gives them.
 pub mod hash_map {
+    #[cfg(feature = "rayon")]
+    pub use crate::parallel::{IntoParIter, ParDrain, ParIter, ParIterMut};
     pub use crate::{
         ChangeKind, Drain, Entry, EntryRef, Equivalent, ExtractIf, HashMap, IntoIter, IntoKeys, IntoValues,
         Iter, IterMut, Keys, MapEvent, OccupiedEntry, OccupiedError, TryReserveError, VacantEntry,
@@ -74,6 +81,8 @@ pub mod hash_map {
 /// [`HashSet`] and its companions, under the names that `std::collections::hash_set` gives them.
 pub mod hash_set {
     pub use crate::TryReserveError;
+    #[cfg(feature = "rayon")]
+    pub use crate::parallel::sets::{IntoParIter, ParDrain, ParIter};
     pub use crate::set::{
         Difference, Drain, ExtractIf, HashSet, Intersection, IntoIter, Iter, SymmetricDifference, Union,
     };

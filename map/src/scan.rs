@@ -20,7 +20,7 @@ use crate::window::{Matches, WIDTH, Window};
 
 /// Where a scan is in one generation.
 #[derive(Clone, Copy, Debug)]
-struct Course {
+pub(crate) struct Course {
     /// The first tag.
     base: NonNull<u8>,
     /// Slots of a chunk.
@@ -32,23 +32,51 @@ struct Course {
 }
 
 impl Course {
-    fn of(generation: &Generation) -> Self {
+    pub(crate) fn of(generation: &Generation) -> Self {
         let size = pacing::scan_chunk(generation.slots());
         Self { base: generation.tags(), size, mask: (generation.slots() / size).max(1) - 1, chunk: 0 }
     }
 
-    /// Goes on to the next chunk: an odd step visits each of a power of two once. It is the golden section of their
+    /// From one chunk to the next: an odd step visits each of a power of two once. It is the golden section of their
     /// number, so that the chunks visited so far always lie evenly.
     #[inline]
-    const fn advanced(self) -> Self {
+    const fn step(&self) -> usize {
         let bits = (self.mask + 1).ilog2();
-        let step = 0x9e37_79b9_7f4a_7c15_u64.unbounded_shr(u64::BITS - bits) as usize | 1;
-        Self { chunk: (self.chunk + step) & self.mask, ..self }
+        0x9e37_79b9_7f4a_7c15_u64.unbounded_shr(u64::BITS - bits) as usize | 1
+    }
+
+    /// Goes on to the next chunk.
+    #[inline]
+    const fn advanced(self) -> Self {
+        Self { chunk: (self.chunk + self.step()) & self.mask, ..self }
     }
 
     /// Position of the chunk under way.
     const fn position(&self) -> usize {
         self.chunk * self.size
+    }
+}
+
+#[cfg(feature = "rayon")]
+impl Course {
+    /// The first tag.
+    pub(crate) const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Slots of a chunk; more than there are in a small table.
+    pub(crate) const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Number of chunks.
+    pub(crate) const fn chunks(&self) -> usize {
+        self.mask + 1
+    }
+
+    /// Position of the chunk that is visited as number `number`, from 0 on.
+    pub(crate) const fn position_of(&self, number: usize) -> usize {
+        (number.wrapping_mul(self.step()) & self.mask) * self.size
     }
 }
 
@@ -95,6 +123,12 @@ impl<T> Scan<T> {
             let full = Window::load(tags.as_ptr()).full();
             Self { full, tags, entries, windows: course.size / WIDTH - 1, left, course, next }
         }
+    }
+
+    /// Whether entries of the old generation are still to come.
+    #[cfg(feature = "rayon")]
+    pub(crate) const fn is_before_old(&self) -> bool {
+        self.next.is_some()
     }
 
     /// Entries not yielded yet.
