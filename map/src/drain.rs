@@ -25,8 +25,9 @@ pub struct Drain<'a, K, V> {
 unsafe impl<K: Send, V: Send> Send for Drain<'_, K, V> {}
 // SAFETY: through a shared reference the entries are only read.
 unsafe impl<K: Sync, V: Sync> Sync for Drain<'_, K, V> {}
-impl<K: UnwindSafe, V: UnwindSafe> UnwindSafe for Drain<'_, K, V> {}
+impl<K: RefUnwindSafe, V: RefUnwindSafe> UnwindSafe for Drain<'_, K, V> {}
 impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for Drain<'_, K, V> {}
+impl<K, V> Unpin for Drain<'_, K, V> {}
 
 impl<'a, K, V> Drain<'a, K, V> {
     #[inline]

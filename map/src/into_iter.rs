@@ -22,8 +22,13 @@ pub struct IntoIter<K, V> {
 unsafe impl<K: Send, V: Send> Send for IntoIter<K, V> {}
 // SAFETY: it owns the entries, and through a shared reference they are only read.
 unsafe impl<K: Sync, V: Sync> Sync for IntoIter<K, V> {}
-impl<K: UnwindSafe, V: UnwindSafe> UnwindSafe for IntoIter<K, V> {}
-impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for IntoIter<K, V> {}
+// These bounds are those of std's.
+impl<K, V> UnwindSafe for IntoIter<K, V>
+where
+    K: UnwindSafe + RefUnwindSafe,
+    V: UnwindSafe + RefUnwindSafe,
+{
+}
 
 impl<K, V> IntoIter<K, V> {
     #[inline]

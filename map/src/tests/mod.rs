@@ -1,9 +1,13 @@
 //! Tests of the map with small constants, so that few entries reach every branch. What they share is here.
 
+mod acts;
 mod bounds;
 mod contracts;
 mod drops;
+pub(crate) mod failures;
+mod fuses;
 mod hashers;
+mod lies;
 mod model;
 mod ops;
 mod panics;

@@ -223,7 +223,7 @@ fn apply_visit(set: &mut Set, other: &Set, model: &mut Oracle, other_model: &Ora
             set.shrink_to(usize::from(n));
             assert!(set.capacity() >= set.len().max(usize::from(n).min(before)));
         }
-        SetOp::Step(n) => drop(set.rehash_step(usize::from(n) % 5)),
+        SetOp::Step(n) => assert_eq!(set.rehash_step(usize::from(n) % 5) > 0, set.stats().old_buckets > 0),
         SetOp::AutoShrink(on) => set.set_auto_shrink(on),
         SetOp::Swap => {}
         _ => unreachable!("all other operations are above"),
