@@ -5,6 +5,8 @@
 //! operation pauses. Bucket arrays of more than a few KiB lie in arenas of [`ebbtide_alloc`]; the pages behind the
 //! frontier of evacuation are dead at once, so the peak while growing is little more than the final size.
 //!
+//! The module [`std_api`] says of each method and trait of std's maps and sets whether it is the same here.
+//!
 //! # Files, each uses those below it
 //! | file | holds |
 //! |---|---|
@@ -34,6 +36,9 @@
 //! assert_eq!(sessions.get(&999), Some(&1998));
 //! assert!(sessions.stats().shrinks > 0, "it gave most of its buckets up by itself");
 //! ```
+
+#[doc = include_str!("std.md")]
+pub mod std_api {}
 
 mod boxed;
 mod clone;

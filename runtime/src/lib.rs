@@ -46,7 +46,7 @@ mod policy;
 mod trace;
 
 pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
-pub use ebbtide_map::{HashMap, HashSet, MapStats, hash_map, hash_set};
+pub use ebbtide_map::{HashMap, HashSet, MapStats, hash_map, hash_set, std_api};
 pub use global::Ebbtide;
 pub use policy::{ParsePolicyError, Policy};
 

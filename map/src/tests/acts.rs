@@ -136,7 +136,7 @@ fn writes<S: BuildHasher + Clone + Default>() -> Vec<(&'static str, Act<S>)> {
             }
         }),
         ("insert_entry", |map, world, n| {
-            drop(map.entry(world.item(n)).insert_entry(world.item(3)).insert(world.item(4)))
+            drop(map.entry(world.item(n)).insert_entry(world.item(3)).insert(world.item(4)));
         }),
         ("entry_ref", |map, world, n| {
             if let EntryRef::Vacant(entry) = map.entry_ref(&world.item(n)) {
@@ -154,7 +154,7 @@ fn writes<S: BuildHasher + Clone + Default>() -> Vec<(&'static str, Act<S>)> {
             }
         }),
         ("try_insert", |map, world, n| {
-            drop(map.try_insert(world.item(n), world.item(6)).map_err(|error| error.value))
+            drop(map.try_insert(world.item(n), world.item(6)).map_err(|error| error.value));
         }),
         ("get_disjoint_mut", |map, world, n| {
             let (a, b) = (world.item(n), world.item(n + 1));
@@ -195,11 +195,6 @@ fn visits<S: BuildHasher + Clone + Default>() -> Vec<(&'static str, Act<S>)> {
             picked.for_each(drop);
         }),
         ("extract_if, some", |map, _, n| drop(map.extract_if(|_, _| true).nth(n as usize % 9))),
-        ("extract_if, forgotten", |map, _, n| {
-            let mut picked = map.extract_if(|key, _| key.number % 2 == 0);
-            drop(picked.nth(n as usize % 9));
-            core::mem::forget(picked);
-        }),
         ("drain", |map, _, _| drop(map.drain())),
         ("drain, some", |map, _, n| drop(map.drain().nth(n as usize % 9))),
         ("clear", |map, _, _| map.clear()),

@@ -179,7 +179,6 @@ fn drops_that_panic() {
             "retain",
             "extract_if",
             "extract_if, some",
-            "extract_if, forgotten",
             "drain",
             "drain, some",
             "clear",

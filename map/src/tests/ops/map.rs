@@ -34,7 +34,6 @@ pub(crate) enum MapOp {
     ValuesMut(u16),
     Retain(u8),
     ExtractIf(u8, u8),
-    ForgetExtractIf(u8, u8),
     Drain(u8),
     ForgetDrain(u8),
     Clear,
@@ -244,13 +243,12 @@ fn apply_visit(map: &mut Map, model: &mut Oracle, op: MapOp) {
         MapOp::Retain(n) => {
             let keep = |k: &u16, v: &mut Value| {
                 **v = v.wrapping_add(1);
-                k % (u16::from(n) % 7 + 1) == 0
+                k.is_multiple_of(u16::from(n) % 7 + 1)
             };
             map.retain(keep);
             model.retain(keep);
         }
-        MapOp::ExtractIf(n, stop) => extract_if(map, model, n, stop, false),
-        MapOp::ForgetExtractIf(n, stop) => extract_if(map, model, n, stop, true),
+        MapOp::ExtractIf(n, stop) => extract_if(map, model, n, stop),
         MapOp::Drain(n) => drain(map, model, n, false),
         MapOp::ForgetDrain(n) => drain(map, model, n, true),
         MapOp::Clear => {
@@ -264,19 +262,16 @@ fn apply_visit(map: &mut Map, model: &mut Oracle, op: MapOp) {
 }
 
 /// Extracts some keys, up to so many of them.
-fn extract_if(map: &mut Map, model: &mut Oracle, n: u8, stop: u8, forget: bool) {
+fn extract_if(map: &mut Map, model: &mut Oracle, n: u8, stop: u8) {
     let part = u16::from(n) % 5 + 1;
     let mut visited = Vec::new();
     let mut extract = map.extract_if(|k, v| {
         visited.push(*k);
         **v = v.wrapping_add(3);
-        k % part == 0
+        k.is_multiple_of(part)
     });
     let bound = extract.size_hint().1.expect("there is a bound");
     let taken: Vec<_> = extract.by_ref().take(usize::from(stop)).collect();
-    if forget {
-        core::mem::forget(extract);
-    }
     assert!(visited.len() <= bound);
     let all = taken.len() < usize::from(stop);
     assert!(!all || visited.len() == model.len(), "an extraction that ends has visited all");
@@ -287,10 +282,10 @@ fn extract_if(map: &mut Map, model: &mut Oracle, n: u8, stop: u8, forget: bool) 
     let count = visited.len();
     assert_eq!(sorted(visited.iter()).windows(2).filter(|pair| pair[0] == pair[1]).count(), 0, "{count}");
     for (key, value) in taken {
-        assert!(key % part == 0);
+        assert!(key.is_multiple_of(part));
         assert_eq!(model.remove(&key), Some(value));
     }
-    assert!(!all || model.keys().all(|key| key % part != 0));
+    assert!(!all || model.keys().all(|key| !key.is_multiple_of(part)));
 }
 
 /// Drains the map, looking at the first entries only.
@@ -359,9 +354,10 @@ fn apply_whole(map: &mut Map, model: &mut Oracle, op: MapOp) {
         }
         MapOp::Compare(k) => {
             let mut other: Map = model.iter().map(|(&k, v)| (k, v.clone())).collect();
-            assert!(other == *map && *map == other);
+            assert_eq!((&other, &*map), (&*map, &other));
             **other.entry(k % KEYS).or_default() ^= 1;
-            assert!(other != *map && *map != other);
+            assert_ne!(other, *map);
+            assert_ne!(*map, other);
         }
         _ => unreachable!("all other operations are above"),
     }

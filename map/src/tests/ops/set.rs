@@ -168,13 +168,13 @@ fn combine(set: &Set, other: &Set, model: &Oracle, other_model: &Oracle) {
 fn apply_visit(set: &mut Set, other: &Set, model: &mut Oracle, other_model: &Oracle, op: SetOp) {
     match op {
         SetOp::Retain(n) => {
-            set.retain(|item| item.key % (u16::from(n) % 5 + 1) == 0);
-            model.retain(|item| item.key % (u16::from(n) % 5 + 1) == 0);
+            set.retain(|item| item.key.is_multiple_of(u16::from(n) % 5 + 1));
+            model.retain(|item| item.key.is_multiple_of(u16::from(n) % 5 + 1));
         }
         SetOp::ExtractIf(n, stop) => {
             let part = u16::from(n) % 5 + 1;
-            for item in set.extract_if(|item| item.key % part == 0).take(usize::from(stop)) {
-                assert!(item.key % part == 0);
+            for item in set.extract_if(|item| item.key.is_multiple_of(part)).take(usize::from(stop)) {
+                assert!(item.key.is_multiple_of(part));
                 assert_eq!(labelled(&model.take(&item)), labelled([&item]));
             }
         }
