@@ -30,37 +30,64 @@ impl<T> Drop for Cloned<'_, T> {
 
 fn clone_generation<T: Clone>(source: &Generation) -> Result<Generation, TryReserveError> {
     let mut copy = Generation::new(source.slots(), Table::<T>::ENTRY)?;
-    let mut cloned = Cloned::<T> { source, copy: &copy, end: 0, marker: core::marker::PhantomData };
+    // SAFETY: the copy is new, with the slots of the source.
+    unsafe { clone_entries::<T>(source, &mut copy) };
+    Ok(copy)
+}
+
+/// Clones all entries of `source` into the same slots of `copy`. If one panics, `copy` stays empty.
+///
+/// # Safety
+/// `copy` has as many slots as `source`, all of them empty, and both have the layout of `T`.
+unsafe fn clone_entries<T: Clone>(source: &Generation, copy: &mut Generation) {
+    debug_assert_eq!(source.slots(), copy.slots());
+    let mut cloned = Cloned::<T> { source, copy, end: 0, marker: core::marker::PhantomData };
     for position in (0..source.slots()).step_by(WIDTH) {
         for offset in source.window(position).full() {
             let slot = position + offset;
             // SAFETY: the slot is full in the source, so its entry is initialized. The copy has the same slots, and
             // its memory is its own.
-            unsafe { copy.entry::<T>(slot).write(source.entry::<T>(slot).as_ref().clone()) };
+            unsafe { cloned.copy.entry::<T>(slot).write(source.entry::<T>(slot).as_ref().clone()) };
             cloned.end = slot + 1;
         }
     }
     core::mem::forget(cloned);
     // SAFETY: the copy has as many slots, and all entries that are full in the source are cloned.
     unsafe { copy.copy_tags(source) };
-    Ok(copy)
 }
 
 impl<T: Clone> Table<T> {
     /// A table with clones of all entries, and the same capacity. It has no name, and counts from zero.
     pub(crate) fn try_clone(&self) -> Result<Self, TryReserveError> {
         let mut copy = Self::new();
-        copy.floor = self.floor;
-        copy.auto_shrink = self.auto_shrink;
-        copy.main = clone_generation::<T>(&self.main)?;
-        copy.items = self.items - self.old_items();
-        copy.growth_left = self.growth_left;
-        if let Some(old) = self.old.as_ref().filter(|old| !old.is_drained_of_entries()) {
-            let generation = clone_generation::<T>(&old.generation)?;
-            copy.old = Some(old.like(generation));
-            copy.items = self.items;
-        }
-        copy.update_shrink_at();
+        copy.try_clone_from(self)?;
         Ok(copy)
+    }
+
+    /// Replaces all entries by clones of those of `source`, and takes its capacity over. The memory is used again if it
+    /// has the right size. The name and what was counted stay.
+    ///
+    /// If a clone panics, or there is no memory, the table has either none of the new entries or those of one generation.
+    pub(crate) fn try_clone_from(&mut self, source: &Self) -> Result<(), TryReserveError> {
+        self.clear();
+        self.floor = source.floor;
+        self.auto_shrink = source.auto_shrink;
+        if self.main.slots() == source.main.slots() {
+            // SAFETY: the table was cleared, so all slots are empty, and there are as many as in the source.
+            unsafe { clone_entries::<T>(&source.main, &mut self.main) };
+        } else {
+            // Empty and consistent while entries are cloned.
+            self.main = clone_generation::<T>(&source.main)?;
+        }
+        self.items = source.items - source.old_items();
+        self.growth_left = source.growth_left;
+        if let Some(old) = source.old.as_ref().filter(|old| !old.is_drained_of_entries()) {
+            let generation = clone_generation::<T>(&old.generation)?;
+            self.old = Some(old.like(generation));
+            self.items = source.items;
+        }
+        self.update_shrink_at();
+        self.publish();
+        Ok(())
     }
 }

@@ -25,8 +25,9 @@ pub struct Drain<'a, K, V> {
 unsafe impl<K: Send, V: Send> Send for Drain<'_, K, V> {}
 // SAFETY: through a shared reference the entries are only read.
 unsafe impl<K: Sync, V: Sync> Sync for Drain<'_, K, V> {}
-impl<K: UnwindSafe, V: UnwindSafe> UnwindSafe for Drain<'_, K, V> {}
+impl<K: RefUnwindSafe, V: RefUnwindSafe> UnwindSafe for Drain<'_, K, V> {}
 impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for Drain<'_, K, V> {}
+impl<K, V> Unpin for Drain<'_, K, V> {}
 
 impl<'a, K, V> Drain<'a, K, V> {
     #[inline]
@@ -34,6 +35,17 @@ impl<'a, K, V> Drain<'a, K, V> {
         let home = NonNull::from_mut(&mut *table);
         let taken = core::mem::replace(table, Table::new());
         Self { entries: IntoIter::new(taken), home, marker: PhantomData }
+    }
+
+    /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn hand_out(&mut self) -> crate::parallel::Pieces<(K, V)> {
+        self.entries.hand_out()
+    }
+
+    /// What is left, to look at.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = &(K, V)> {
+        self.entries.rest()
     }
 }
 
@@ -77,6 +89,6 @@ impl<K, V> FusedIterator for Drain<'_, K, V> {}
 
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Drain<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.entries.rest()).finish()
+        f.debug_list().entries(self.rest()).finish()
     }
 }

@@ -30,6 +30,14 @@ pub struct VacantEntry<'a, K: 'a, V: 'a> {
     pub(crate) key: K,
 }
 
+/// Why [`HashMap::try_insert`](crate::HashMap::try_insert) did nothing: the key is in the map already.
+pub struct OccupiedError<'a, K: 'a, V: 'a> {
+    /// What is in the map.
+    pub entry: OccupiedEntry<'a, K, V>,
+    /// The value that was not put in.
+    pub value: V,
+}
+
 impl<'a, K, V> Entry<'a, K, V> {
     /// The value, or `default` put in.
     ///
@@ -98,7 +106,6 @@ impl<'a, K, V> Entry<'a, K, V> {
     /// assert_eq!(map["a"], 2);
     /// ```
     #[inline]
-    #[must_use]
     pub fn and_modify(mut self, change: impl FnOnce(&mut V)) -> Self {
         if let Self::Occupied(entry) = &mut self {
             change(entry.get_mut());
@@ -162,19 +169,53 @@ impl<'a, K, V> OccupiedEntry<'a, K, V> {
     }
 
     /// The value.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::from([("a", 1)]);
+    /// let Entry::Occupied(entry) = map.entry("a") else { panic!() };
+    /// assert_eq!(entry.get(), &1);
+    /// ```
     #[inline]
     pub fn get(&self) -> &V {
         &self.entry().1
     }
 
     /// The value, to change it.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::from([("a", 1)]);
+    /// let Entry::Occupied(mut entry) = map.entry("a") else { panic!() };
+    /// *entry.get_mut() += 1;
+    /// assert_eq!(entry.get(), &2);
+    /// ```
     #[inline]
     pub fn get_mut(&mut self) -> &mut V {
         // SAFETY: the place is full, and the table borrowed mutably.
         unsafe { &mut self.table.entry(self.place).as_mut().1 }
     }
 
+    /// The key in the map, for as long as that is borrowed.
+    #[inline]
+    pub(crate) fn into_key(self) -> &'a K {
+        // SAFETY: the place is full, and the table borrowed mutably for `'a`.
+        unsafe { &self.table.entry(self.place).as_ref().0 }
+    }
+
     /// The value, for as long as the map is borrowed.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::from([("a", 1)]);
+    /// let Entry::Occupied(entry) = map.entry("a") else { panic!() };
+    /// let value: &mut i32 = entry.into_mut();
+    /// *value += 1;
+    /// assert_eq!(map["a"], 2);
+    /// ```
     #[inline]
     pub fn into_mut(self) -> &'a mut V {
         // SAFETY: the place is full, and the table borrowed mutably for `'a`.
@@ -182,6 +223,14 @@ impl<'a, K, V> OccupiedEntry<'a, K, V> {
     }
 
     /// Sets the value. Returns the one before.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::from([("a", 1)]);
+    /// let Entry::Occupied(mut entry) = map.entry("a") else { panic!() };
+    /// assert_eq!(entry.insert(2), 1);
+    /// ```
     #[inline]
     pub fn insert(&mut self, value: V) -> V {
         core::mem::replace(self.get_mut(), value)
@@ -203,6 +252,14 @@ impl<'a, K, V> OccupiedEntry<'a, K, V> {
     }
 
     /// Removes the entry. Returns it.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::from([("a", 1)]);
+    /// let Entry::Occupied(entry) = map.entry("a") else { panic!() };
+    /// assert_eq!(entry.remove_entry(), ("a", 1));
+    /// ```
     #[inline]
     pub fn remove_entry(self) -> (K, V) {
         // SAFETY: the place is full.
@@ -214,12 +271,28 @@ impl<'a, K, V> OccupiedEntry<'a, K, V> {
 
 impl<'a, K, V> VacantEntry<'a, K, V> {
     /// The key that was looked up.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::<_, u32>::new();
+    /// let Entry::Vacant(entry) = map.entry("a") else { panic!() };
+    /// assert_eq!(entry.key(), &"a");
+    /// ```
     #[inline]
     pub fn key(&self) -> &K {
         &self.key
     }
 
     /// Gives the key back.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::<_, u32>::new();
+    /// let Entry::Vacant(entry) = map.entry("a") else { panic!() };
+    /// assert_eq!(entry.into_key(), "a");
+    /// ```
     #[inline]
     pub fn into_key(self) -> K {
         self.key
@@ -242,6 +315,14 @@ impl<'a, K, V> VacantEntry<'a, K, V> {
     }
 
     /// Puts `value` in. Returns the entry.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::{Entry, HashMap};
+    /// let mut map = HashMap::new();
+    /// let Entry::Vacant(entry) = map.entry("a") else { panic!() };
+    /// assert_eq!(entry.insert_entry(37).remove(), 37);
+    /// ```
     #[inline]
     pub fn insert_entry(self, value: V) -> OccupiedEntry<'a, K, V> {
         let Self { table, place, hash, key } = self;
@@ -274,3 +355,22 @@ impl<K: fmt::Debug, V> fmt::Debug for VacantEntry<'_, K, V> {
         f.debug_tuple("VacantEntry").field(self.key()).finish()
     }
 }
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for OccupiedError<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OccupiedError")
+            .field("key", self.entry.key())
+            .field("old_value", self.entry.get())
+            .field("new_value", &self.value)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Display for OccupiedError<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (new, key, old) = (&self.value, self.entry.key(), self.entry.get());
+        write!(f, "failed to insert {new:?}, key {key:?} already exists with value {old:?}")
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug> core::error::Error for OccupiedError<'_, K, V> {}

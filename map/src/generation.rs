@@ -126,6 +126,10 @@ impl Generation {
             Ok(layout) => TryReserveError::AllocError { layout },
             Err(_) => TryReserveError::CapacityOverflow,
         };
+        #[cfg(test)]
+        if crate::tests::failures::is_due() {
+            return Err(failed());
+        }
         let mut region = Region::new(bytes).ok_or_else(failed)?;
         let base = region.base().addr().get();
         let offset = (base + data).next_multiple_of(align) - base;

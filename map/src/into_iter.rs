@@ -22,8 +22,13 @@ pub struct IntoIter<K, V> {
 unsafe impl<K: Send, V: Send> Send for IntoIter<K, V> {}
 // SAFETY: it owns the entries, and through a shared reference they are only read.
 unsafe impl<K: Sync, V: Sync> Sync for IntoIter<K, V> {}
-impl<K: UnwindSafe, V: UnwindSafe> UnwindSafe for IntoIter<K, V> {}
-impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for IntoIter<K, V> {}
+// These bounds are those of std's.
+impl<K, V> UnwindSafe for IntoIter<K, V>
+where
+    K: UnwindSafe + RefUnwindSafe,
+    V: UnwindSafe + RefUnwindSafe,
+{
+}
 
 impl<K, V> IntoIter<K, V> {
     #[inline]
@@ -37,6 +42,14 @@ impl<K, V> IntoIter<K, V> {
     pub(crate) fn rest(&self) -> impl Iterator<Item = &(K, V)> {
         // SAFETY: the scan yields full slots that were not moved out yet, of a table that this iterator keeps.
         self.scan.clone().map(|entry| unsafe { entry.as_ref() })
+    }
+
+    /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn hand_out(&mut self) -> crate::parallel::Pieces<(K, V)> {
+        let with_old = self.scan.is_before_old();
+        self.scan = Scan::nothing();
+        crate::parallel::Pieces::whole(&self.table, with_old)
     }
 
     /// Forgets what is left. The table, which has no entry any more, can be taken.

@@ -64,7 +64,7 @@ impl<'a, K, V> IterMut<'a, K, V> {
     }
 
     /// What is left, to look at.
-    fn rest(&self) -> Iter<'_, K, V> {
+    pub(crate) fn rest(&self) -> Iter<'_, K, V> {
         Iter { scan: self.scan.clone(), marker: PhantomData }
     }
 }
@@ -85,6 +85,11 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.scan.size_hint()
     }
+
+    #[inline]
+    fn count(self) -> usize {
+        self.scan.len()
+    }
 }
 
 impl<'a, K, V> Iterator for IterMut<'a, K, V> {
@@ -103,6 +108,11 @@ impl<'a, K, V> Iterator for IterMut<'a, K, V> {
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.scan.size_hint()
+    }
+
+    #[inline]
+    fn count(self) -> usize {
+        self.scan.len()
     }
 }
 
@@ -164,6 +174,11 @@ macro_rules! half {
             #[inline]
             fn size_hint(&self) -> (usize, Option<usize>) {
                 self.0.size_hint()
+            }
+
+            #[inline]
+            fn count(self) -> usize {
+                self.0.count()
             }
         }
 

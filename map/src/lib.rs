@@ -5,10 +5,13 @@
 //! operation pauses. Bucket arrays of more than a few KiB lie in arenas of [`ebbtide_alloc`]; the pages behind the
 //! frontier of evacuation are dead at once, so the peak while growing is little more than the final size.
 //!
+//! The module [`std_api`] says of each method and trait of std's maps and sets whether it is the same here.
+//!
 //! # Files, each uses those below it
 //! | file | holds |
 //! |---|---|
-//! | `map/`, `entry`, `iter`, `into_iter`, `drain` | the public API |
+//! | `set/` | sets, over maps |
+//! | `map/`, `entry`, `entry_ref`, `iter`, `into_iter`, `drain`, `extract_if` | the public API of maps |
 //! | `table` | the raw table: two generations behind one interface; `clone` and `verify` of it |
 //! | `evacuate`, `life` | changes of generation; what is counted about them |
 //! | `old` | the generation that is being evacuated |
@@ -16,6 +19,7 @@
 //! | `generation` | memory and probing of one bucket array |
 //! | `registry`, `observer`, `stats` | what maps tell the process |
 //! | `pacing` | when to change, and how much to move: pure arithmetic |
+//! | `serialize`, `parallel/` | the features `serde` and `rayon` |
 //! | `window/`, `tag`, `error`, `boxed` | leaves |
 //!
 //! # Examples
@@ -33,12 +37,17 @@
 //! assert!(sessions.stats().shrinks > 0, "it gave most of its buckets up by itself");
 //! ```
 
+#[doc = include_str!("std.md")]
+pub mod std_api {}
+
 mod boxed;
 mod clone;
 mod drain;
 mod entry;
+mod entry_ref;
 mod error;
 mod evacuate;
+mod extract_if;
 mod generation;
 mod into_iter;
 mod iter;
@@ -47,8 +56,13 @@ mod map;
 mod observer;
 mod old;
 mod pacing;
+#[cfg(feature = "rayon")]
+mod parallel;
 mod registry;
 mod scan;
+#[cfg(feature = "serde")]
+mod serialize;
+mod set;
 mod stats;
 mod table;
 mod tag;
@@ -58,14 +72,38 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+/// [`HashMap`] and its companions, under the names that `std::collections::hash_map` gives them.
+pub mod hash_map {
+    #[cfg(feature = "rayon")]
+    pub use crate::parallel::{IntoParIter, ParDrain, ParIter, ParIterMut};
+    pub use crate::{
+        ChangeKind, Drain, Entry, EntryRef, Equivalent, ExtractIf, HashMap, IntoIter, IntoKeys, IntoValues,
+        Iter, IterMut, Keys, MapEvent, OccupiedEntry, OccupiedError, TryReserveError, VacantEntry,
+        VacantEntryRef, Values, ValuesMut, set_observer,
+    };
+}
+
+/// [`HashSet`] and its companions, under the names that `std::collections::hash_set` gives them.
+pub mod hash_set {
+    pub use crate::TryReserveError;
+    #[cfg(feature = "rayon")]
+    pub use crate::parallel::sets::{IntoParIter, ParDrain, ParIter};
+    pub use crate::set::{
+        Difference, Drain, ExtractIf, HashSet, Intersection, IntoIter, Iter, SymmetricDifference, Union,
+    };
+}
+
 pub use drain::Drain;
-pub use entry::{Entry, OccupiedEntry, VacantEntry};
+pub use entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
+pub use entry_ref::{EntryRef, VacantEntryRef};
 pub use equivalent::Equivalent;
 pub use error::TryReserveError;
+pub use extract_if::ExtractIf;
 pub use into_iter::{IntoIter, IntoKeys, IntoValues};
 pub use iter::{Iter, IterMut, Keys, Values, ValuesMut};
 pub use map::HashMap;
 pub use observer::{MapEvent, set_observer};
 pub use pacing::ChangeKind;
 pub use registry::map_stats;
+pub use set::HashSet;
 pub use stats::MapStats;

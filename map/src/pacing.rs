@@ -30,7 +30,7 @@ pub enum ChangeKind {
 }
 
 /// Constants that shrink under test, so that small inputs reach every branch.
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 mod tuning {
     /// Tables of at most this many slots move whole, in one write: some 20 us.
     pub(crate) const WHOLE_SLOTS: usize = 2048;
@@ -57,7 +57,7 @@ mod tuning {
     /// Changes of tables with fewer slots are counted but not timed.
     pub(crate) const TIMED_SLOTS: usize = 512;
 }
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tuning {
     pub(crate) const WHOLE_SLOTS: usize = 16;
     pub(crate) const WHOLE_BYTES: usize = 4096;

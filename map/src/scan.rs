@@ -15,12 +15,12 @@ use core::ptr::NonNull;
 
 use crate::generation::Generation;
 use crate::pacing;
-use crate::table::Table;
+use crate::table::{Place, Table};
 use crate::window::{Matches, WIDTH, Window};
 
 /// Where a scan is in one generation.
 #[derive(Clone, Copy, Debug)]
-struct Course {
+pub(crate) struct Course {
     /// The first tag.
     base: NonNull<u8>,
     /// Slots of a chunk.
@@ -32,23 +32,51 @@ struct Course {
 }
 
 impl Course {
-    fn of(generation: &Generation) -> Self {
+    pub(crate) fn of(generation: &Generation) -> Self {
         let size = pacing::scan_chunk(generation.slots());
         Self { base: generation.tags(), size, mask: (generation.slots() / size).max(1) - 1, chunk: 0 }
     }
 
-    /// Goes on to the next chunk: an odd step visits each of a power of two once. It is the golden section of their
+    /// From one chunk to the next: an odd step visits each of a power of two once. It is the golden section of their
     /// number, so that the chunks visited so far always lie evenly.
     #[inline]
-    const fn advanced(self) -> Self {
+    const fn step(&self) -> usize {
         let bits = (self.mask + 1).ilog2();
-        let step = 0x9e37_79b9_7f4a_7c15_u64.unbounded_shr(u64::BITS - bits) as usize | 1;
-        Self { chunk: (self.chunk + step) & self.mask, ..self }
+        0x9e37_79b9_7f4a_7c15_u64.unbounded_shr(u64::BITS - bits) as usize | 1
+    }
+
+    /// Goes on to the next chunk.
+    #[inline]
+    const fn advanced(self) -> Self {
+        Self { chunk: (self.chunk + self.step()) & self.mask, ..self }
     }
 
     /// Position of the chunk under way.
     const fn position(&self) -> usize {
         self.chunk * self.size
+    }
+}
+
+#[cfg(feature = "rayon")]
+impl Course {
+    /// The first tag.
+    pub(crate) const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Slots of a chunk; more than there are in a small table.
+    pub(crate) const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Number of chunks.
+    pub(crate) const fn chunks(&self) -> usize {
+        self.mask + 1
+    }
+
+    /// Position of the chunk that is visited as number `number`, from 0 on.
+    pub(crate) const fn position_of(&self, number: usize) -> usize {
+        (number.wrapping_mul(self.step()) & self.mask) * self.size
     }
 }
 
@@ -97,24 +125,29 @@ impl<T> Scan<T> {
         }
     }
 
+    /// Whether entries of the old generation are still to come.
+    #[cfg(feature = "rayon")]
+    pub(crate) const fn is_before_old(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Entries not yielded yet.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.left + self.next.map_or(0, |(_, entries)| entries)
     }
-}
 
-impl<T> Clone for Scan<T> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<T> Iterator for Scan<T> {
-    type Item = NonNull<T>;
-
+    /// The place of the next entry in `table`, which this scan visits.
     #[inline]
-    fn next(&mut self) -> Option<NonNull<T>> {
+    pub(crate) fn next_place(&mut self, table: &Table<T>) -> Option<Place> {
+        let offset = self.next_offset()?;
+        let slot = self.tags.addr().get() - self.course.base.addr().get() + offset;
+        Some(Place { slot, in_old: self.course.base != table.main.tags() })
+    }
+
+    /// Goes on to the next full slot. Returns its offset in the window at `tags`.
+    #[inline(always)]
+    fn next_offset(&mut self) -> Option<usize> {
         if self.left == 0 {
             let (course, left) = self.next?;
             *self = Self::start(course, left, None);
@@ -122,8 +155,7 @@ impl<T> Iterator for Scan<T> {
         loop {
             if let Some(offset) = self.full.next() {
                 self.left -= 1;
-                // SAFETY: the slot is one of the generation, so its entry is in the allocation.
-                return Some(unsafe { self.entries.sub(offset + 1) });
+                return Some(offset);
             }
             if self.windows == 0 {
                 *self = Self::start(self.course.advanced(), self.left, self.next);
@@ -139,6 +171,22 @@ impl<T> Iterator for Scan<T> {
                 self.full = Window::load(self.tags.as_ptr()).full();
             }
         }
+    }
+}
+
+impl<T> Clone for Scan<T> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<T> Iterator for Scan<T> {
+    type Item = NonNull<T>;
+
+    #[inline]
+    fn next(&mut self) -> Option<NonNull<T>> {
+        // SAFETY: the slot is one of the generation, so its entry is in the allocation.
+        self.next_offset().map(|offset| unsafe { self.entries.sub(offset + 1) })
     }
 
     #[inline]

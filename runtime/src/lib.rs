@@ -46,17 +46,9 @@ mod policy;
 mod trace;
 
 pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
-pub use ebbtide_map::{HashMap, MapStats};
+pub use ebbtide_map::{HashMap, HashSet, MapStats, hash_map, hash_set, std_api};
 pub use global::Ebbtide;
 pub use policy::{ParsePolicyError, Policy};
-
-/// The companions of [`HashMap`]: entries, iterators, errors and events, as in `std::collections::hash_map`.
-pub mod hash_map {
-    pub use ebbtide_map::{
-        ChangeKind, Drain, Entry, Equivalent, IntoIter, IntoKeys, IntoValues, Iter, IterMut, Keys, MapEvent,
-        OccupiedEntry, TryReserveError, VacantEntry, Values, ValuesMut, set_observer,
-    };
-}
 
 /// Gives every idle page of the heap back to the operating system, and says what that did.
 ///

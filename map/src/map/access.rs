@@ -6,11 +6,15 @@ use core::hash::{BuildHasher, Hash};
 use equivalent::Equivalent;
 
 use super::{HashMap, entry_hasher};
-use crate::entry::{Entry, OccupiedEntry, VacantEntry};
+use crate::entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
+use crate::entry_ref::{EntryRef, VacantEntryRef};
 
 impl<K, V, S: BuildHasher> HashMap<K, V, S> {
     #[inline]
-    fn find<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> Option<core::ptr::NonNull<(K, V)>> {
+    pub(super) fn find<Q: ?Sized + Hash + Equivalent<K>>(
+        &self,
+        key: &Q,
+    ) -> Option<core::ptr::NonNull<(K, V)>> {
         let hash = self.hash_builder.hash_one(key);
         self.table.get(hash, |entry| key.equivalent(&entry.0))
     }
@@ -125,6 +129,24 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
         }
     }
 
+    /// As [`insert`](Self::insert), but an entry that is there is replaced as a whole. Returns it.
+    pub(crate) fn replace_entry(&mut self, key: K, value: V) -> Option<(K, V)> {
+        let hash = self.hash_builder.hash_one(&key);
+        let same = |entry: &(K, V)| key == entry.0;
+        match self.table.find_or_place(hash, same, entry_hasher(&self.hash_builder)) {
+            Ok(place) => {
+                // SAFETY: the entry is in the table, which is borrowed mutably.
+                let entry = unsafe { self.table.entry(place).as_mut() };
+                Some(core::mem::replace(entry, (key, value)))
+            }
+            Err(place) => {
+                // SAFETY: the place was found for this hash just now.
+                unsafe { self.table.fill(place, hash, (key, value)) };
+                None
+            }
+        }
+    }
+
     /// Removes `key`. Returns its value.
     ///
     /// # Examples
@@ -174,6 +196,49 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
         match table.find_or_place(hash, same, entry_hasher(&self.hash_builder)) {
             Ok(place) => Entry::Occupied(OccupiedEntry { table, place }),
             Err(place) => Entry::Vacant(VacantEntry { table, place, hash, key }),
+        }
+    }
+    /// As [`entry`](Self::entry), for a borrowed form of the key, of which a key is made only if it has to go in.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut words = ebbtide_map::HashMap::<String, u32>::new();
+    /// for word in "a rose is a rose is a rose".split(' ') {
+    ///     *words.entry_ref(word).or_default() += 1;
+    /// }
+    /// assert_eq!(words["rose"], 3);
+    /// ```
+    #[inline]
+    pub fn entry_ref<'a, 'q, Q>(&'a mut self, key: &'q Q) -> EntryRef<'a, 'q, K, Q, V>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        let hash = self.hash_builder.hash_one(key);
+        let same = |entry: &(K, V)| key.equivalent(&entry.0);
+        let table = &mut self.table;
+        match table.find_or_place(hash, same, entry_hasher(&self.hash_builder)) {
+            Ok(place) => EntryRef::Occupied(OccupiedEntry { table, place }),
+            Err(place) => EntryRef::Vacant(VacantEntryRef { table, place, hash, key }),
+        }
+    }
+
+    /// Puts `value` in, unless there is an entry for `key`.
+    ///
+    /// # Errors
+    /// With the entry that is there, and `value`.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut map = ebbtide_map::HashMap::new();
+    /// assert_eq!(map.try_insert(37, "a").unwrap(), &"a");
+    /// let error = map.try_insert(37, "b").unwrap_err();
+    /// assert_eq!((error.entry.get(), error.value), (&"a", "b"));
+    /// ```
+    #[inline]
+    pub fn try_insert(&mut self, key: K, value: V) -> Result<&mut V, OccupiedError<'_, K, V>> {
+        match self.entry(key) {
+            Entry::Occupied(entry) => Err(OccupiedError { entry, value }),
+            Entry::Vacant(entry) => Ok(entry.insert(value)),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::HashMap;
 use crate::drain::Drain;
+use crate::extract_if::ExtractIf;
 use crate::into_iter::{IntoKeys, IntoValues};
 use crate::iter::{Iter, IterMut, Keys, Values, ValuesMut};
 
@@ -105,6 +106,27 @@ impl<K, V, S> HashMap<K, V, S> {
     #[inline]
     pub fn drain(&mut self) -> Drain<'_, K, V> {
         Drain::new(&mut self.table)
+    }
+
+    /// Takes out the entries for which `pick` is true, as the iterator comes to them. It visits each entry once; those
+    /// that it has not come to when it is dropped stay. O(capacity). It may start a shrink when it comes to its end.
+    ///
+    /// # Panics
+    /// If `pick` does. The entry it was asked about stays, and so does the rest.
+    ///
+    /// # Examples
+    /// ```
+    /// use ebbtide_map::HashMap;
+    /// let mut map: HashMap<i32, i32> = (0..8).map(|x| (x, x)).collect();
+    /// let even: HashMap<i32, i32> = map.extract_if(|k, _| k % 2 == 0).collect();
+    /// assert_eq!((even.len(), map.len()), (4, 4));
+    /// ```
+    #[inline]
+    pub fn extract_if<F>(&mut self, pick: F) -> ExtractIf<'_, K, V, F>
+    where
+        F: FnMut(&K, &mut V) -> bool,
+    {
+        ExtractIf::new(&mut self.table, pick)
     }
 
     /// Removes the entries for which `keep` is false. O(capacity). It may start a shrink.

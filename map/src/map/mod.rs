@@ -4,6 +4,7 @@
 
 mod access;
 mod bulk;
+mod disjoint;
 mod traits;
 
 use core::hash::{BuildHasher, Hash};
@@ -45,7 +46,9 @@ pub struct HashMap<K, V, S = RandomState> {
 }
 
 impl<K: UnwindSafe, V: UnwindSafe, S: UnwindSafe> UnwindSafe for HashMap<K, V, S> {}
-impl<K: RefUnwindSafe, V: RefUnwindSafe, S: RefUnwindSafe> RefUnwindSafe for HashMap<K, V, S> {}
+/// Nothing changes through a shared reference, so only entries can be seen amid a change. Maps, their iterators and
+/// entries have it from here.
+impl<T: RefUnwindSafe> RefUnwindSafe for Table<T> {}
 
 /// The hash of an entry, for the table.
 #[inline]

@@ -24,6 +24,16 @@ impl<K: Clone, V: Clone, S: Clone> Clone for HashMap<K, V, S> {
         let table = self.table.try_clone().unwrap_or_else(|error| error.raise());
         Self { hash_builder, table }
     }
+
+    /// As `*self = source.clone()`, but the map keeps its name and what it counted, and its memory if that is of the
+    /// right size.
+    fn clone_from(&mut self, source: &Self) {
+        // The hasher goes first, so that what is there when a clone panics can be found.
+        let hash_builder = source.hash_builder.clone();
+        self.table.clear();
+        self.hash_builder = hash_builder;
+        self.table.try_clone_from(&source.table).unwrap_or_else(|error| error.raise());
+    }
 }
 
 impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for HashMap<K, V, S> {
@@ -56,15 +66,21 @@ where
     }
 }
 
-impl<K: Eq + Hash, V, S: BuildHasher> Extend<(K, V)> for HashMap<K, V, S> {
-    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
-        let entries = entries.into_iter();
-        // Keys may be there already: for a map with entries, half of the hint. This is no wish of the user's, so it
-        // does not keep the map from shrinking.
-        let hint = entries.size_hint().0;
+impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
+    /// Makes room for so many entries that are about to come, by a hint. It is no wish of the user's, so it does not keep
+    /// the map from shrinking.
+    pub(crate) fn expect_entries(&mut self, hint: usize) {
+        // Keys may be there already: for a map with entries, half of the hint.
         let additional = if self.is_empty() { hint } else { hint.div_ceil(2) };
         let reserved = self.table.reserve(additional, &entry_hasher(&self.hash_builder));
         reserved.unwrap_or_else(|error| error.raise());
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Extend<(K, V)> for HashMap<K, V, S> {
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
+        let entries = entries.into_iter();
+        self.expect_entries(entries.size_hint().0);
         for (key, value) in entries {
             self.insert(key, value);
         }

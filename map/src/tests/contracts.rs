@@ -1,8 +1,8 @@
 //! What std promises about capacity, and what this map promises about shrinking and steps.
 
 use super::{Hashing, changing, doubled, split};
-use crate::HashMap;
 use crate::pacing::load_limit;
+use crate::{HashMap, HashSet};
 
 #[test]
 fn an_empty_map_has_no_memory() {
@@ -229,4 +229,128 @@ fn the_change_ends_before_the_new_table_is_full() {
             assert_eq!(map.len(), limit + 1, "a change starts at the limit, not earlier");
         }
     }
+}
+
+#[test]
+fn what_is_asked_for_is_there_and_can_be_used_up() {
+    for asked in (0..600).chain([1000, 1792, 1793, 3584, 5000]) {
+        let mut map = HashMap::with_capacity_and_hasher(asked, Hashing::Spread);
+        let capacity = map.capacity();
+        assert!(capacity >= asked && (asked == 0) == (capacity == 0), "{asked}");
+        for key in 0..capacity as u64 {
+            map.insert(key, ());
+            assert_eq!(map.capacity(), capacity);
+        }
+        assert!(!changing(&map), "a reservation is no reason to grow");
+        map.insert(u64::MAX, ());
+        assert!(map.capacity() > capacity);
+        map.verify();
+    }
+}
+
+#[test]
+fn reservations_of_all_sizes_hold_in_all_states() {
+    for start in (0..240).step_by(3).chain([224, 225, 226]) {
+        for reserved in [0, 1, 2, 13, 50, 111, 300] {
+            let mut map = doubled(0..start, Hashing::Spread);
+            for key in 0..start / 3 {
+                map.remove(&key);
+            }
+            map.reserve(reserved as usize);
+            let capacity = map.capacity();
+            assert!(capacity >= map.len() + reserved as usize, "{start} and {reserved}");
+            let slots = map.table.main.slots();
+            for key in 1000..1000 + reserved {
+                map.insert(key, key);
+                // As in hashbrown it rises where a tombstone is used again.
+                assert!(map.capacity() >= capacity, "{start} and {reserved}");
+            }
+            // Within the capacity no reservation does anything.
+            map.reserve(map.capacity() - map.len());
+            assert_eq!(map.table.main.slots(), slots, "{start} and {reserved}");
+            map.verify();
+        }
+    }
+}
+
+#[test]
+fn shrinking_gives_what_was_asked_and_never_more_than_there_was() {
+    for len in [0, 1, 3, 4, 14, 15, 57, 113, 200] {
+        for least in [0, 1, 3, 7, 8, 60, 112, 113, 250, 2000] {
+            let mut map = doubled(0..len, Hashing::Spread);
+            map.reserve(300);
+            let before = map.capacity();
+            map.shrink_to(least);
+            let wanted = (len as usize).max(least);
+            assert!(map.capacity() >= wanted.min(before) && map.capacity() <= before, "{len} and {least}");
+            let fresh = HashMap::<u64, u64>::with_capacity(wanted).capacity();
+            assert!(map.capacity() <= fresh, "{len} and {least}");
+            map.verify();
+        }
+        let mut map = doubled(0..len, Hashing::Spread);
+        map.clear();
+        assert!(map.capacity() >= len as usize);
+        map.shrink_to_fit();
+        assert_eq!(map.capacity(), 0);
+    }
+}
+
+#[test]
+fn sets_have_the_same_contracts() {
+    let mut set = HashSet::<u64>::new();
+    assert_eq!(set.capacity(), 0);
+    set.reserve(100);
+    let capacity = set.capacity();
+    set.extend(0..100);
+    assert_eq!(set.capacity(), capacity);
+    set.clear();
+    set.shrink_to_fit();
+    assert_eq!(set.capacity(), 0);
+    assert_eq!(HashSet::<u64>::with_capacity(57).capacity(), 112);
+}
+
+#[test]
+fn a_hint_makes_room_but_is_no_wish() {
+    let map: HashMap<u64, ()> = (0..1000).map(|key| (key, ())).collect();
+    assert_eq!((map.stats().grows, map.capacity()), (0, HashMap::<u64, ()>::with_capacity(1000).capacity()));
+    let mut map = map;
+    map.retain(|&key, ()| key < 10);
+    assert!(changing(&map), "it shrinks");
+}
+
+#[test]
+fn a_clone_from_uses_memory_again_and_keeps_the_name() {
+    for part in 0..9 {
+        let source = split(part);
+        let mut map = HashMap::with_capacity_and_hasher(200, Hashing::Spread).named("target of a clone");
+        map.extend((0..112).map(|key| (key, 0)));
+        assert_eq!(map.table.main.slots(), source.table.main.slots());
+        let tags = map.table.main.tags();
+        map.clone_from(&source);
+        assert_eq!(map.table.main.tags(), tags, "the same memory");
+        // A generation without entries is left behind.
+        assert_eq!((&map, map.capacity(), changing(&map)), (&source, source.capacity(), part < 8));
+        assert_eq!(map.stats().name, "target of a clone");
+        let row = crate::map_stats().into_iter().find(|row| row.name == "target of a clone").unwrap();
+        assert_eq!((row.len, row.capacity), (map.len() as u64, map.capacity() as u64));
+        map.verify();
+    }
+}
+
+#[test]
+fn extracting_starts_a_shrink_at_its_end_or_with_the_next() {
+    let mut map = doubled(0..224, Hashing::Spread);
+    while map.rehash_step(9) > 0 {}
+    map.extract_if(|&key, _| key >= 20).take(204).for_each(drop);
+    assert_eq!((map.len(), changing(&map)), (20, false), "it did not come to its end");
+    assert!(map.extract_if(|_, _| false).next().is_none());
+    assert!(changing(&map));
+    map.verify();
+
+    let mut map = doubled(0..224, Hashing::Spread);
+    while map.rehash_step(9) > 0 {}
+    let mut extract = map.extract_if(|&key, _| key >= 20);
+    assert_eq!(extract.by_ref().count(), 204);
+    assert_eq!((extract.next(), extract.next()), (None, None), "fused, though the map changes now");
+    assert!(changing(&map));
 }

@@ -180,3 +180,63 @@ fn large_entries_change_in_steps() {
         map.verify();
     }
 }
+
+#[test]
+fn an_iterator_that_extracts_loses_nothing_that_it_did_not_take() {
+    each_map(|mut map, alive| {
+        let len = map.len();
+        let mut extract = map.extract_if(|key, _| key % 2 == 0);
+        extract.by_ref().take(3).for_each(drop);
+        // Leaking it is the same as dropping it, as with the other iterators that borrow.
+        assert!(
+            !core::mem::needs_drop::<crate::ExtractIf<'_, u64, Counted, fn(&u64, &mut Counted) -> bool>>()
+        );
+        assert!(!core::mem::needs_drop::<crate::IterMut<'_, u64, Counted>>());
+        assert!(!core::mem::needs_drop::<crate::OccupiedEntry<'_, u64, Counted>>());
+        assert_eq!(alive.get(), map.len() as i64);
+        assert!(len - map.len() <= 3);
+        map.verify();
+        assert!(matches!(map.entry(10_000), crate::Entry::Vacant(_)));
+        map.verify();
+        assert_eq!(alive.get(), map.len() as i64);
+        map.retain(|_, _| false);
+        assert_eq!(alive.get(), 0);
+    });
+}
+
+#[test]
+fn a_replaced_element_is_dropped_once() {
+    #[derive(Clone)]
+    struct Element(u64, Rc<Cell<i64>>);
+    impl Drop for Element {
+        fn drop(&mut self) {
+            self.1.set(self.1.get() - 1);
+        }
+    }
+    impl PartialEq for Element {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    impl Eq for Element {}
+    impl core::hash::Hash for Element {
+        fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+            state.write_u64(self.0);
+        }
+    }
+    let alive = Rc::new(Cell::new(0));
+    let new = |number| {
+        alive.set(alive.get() + 1);
+        Element(number, Rc::clone(&alive))
+    };
+    let mut set = crate::HashSet::with_hasher(Hashing::Spread);
+    for number in 0..113 {
+        assert!(set.insert(new(number)));
+        assert!(!set.insert(new(number)));
+        assert!(set.replace(new(number)).is_some());
+        set.get_or_insert(new(number));
+    }
+    assert_eq!(alive.get(), 113);
+    drop(set);
+    assert_eq!(alive.get(), 0);
+}

@@ -1,255 +1,182 @@
-//! Sequences of all operations against std's map, with invariants checked after each.
-
-use std::collections::HashMap as Model;
+//! Sequences of all operations against std's map and set, with invariants checked after each.
 
 use proptest::prelude::*;
 
-use super::Hashing;
-use crate::{Entry, HashMap};
+use super::ops::{MapOp, SetOp, run_map, run_set};
+use super::{Hashing, ops};
 
-#[derive(Clone, Debug)]
-enum Op {
-    Insert(u64, u64),
-    InsertRun(u64, u64),
-    Remove(u64),
-    RemoveRun(u64, u64),
-    Get(u64),
-    GetMut(u64, u64),
-    EntryOr(u64, u64),
-    EntryRemove(u64),
-    EntryInsert(u64, u64),
-    EntryUnused(u64),
-    Iterate,
-    IterMut(u64),
-    Retain(u64),
-    Drain(usize),
-    Clear,
-    Clone,
-    IntoIter,
-    Reserve(usize),
-    TryReserveTooMuch,
-    ShrinkToFit,
-    ShrinkTo(usize),
-    Step(usize),
-    AutoShrink(bool),
-    Extend(u64, u64),
+fn key() -> impl Strategy<Value = u16> {
+    prop_oneof![0..40_u16, 0..600_u16]
 }
 
-fn key() -> impl Strategy<Value = u64> {
-    prop_oneof![0..40_u64, 0..600_u64]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    use Op::*;
+/// Writes that fill and empty, so that maps grow and shrink.
+fn map_write() -> impl Strategy<Value = MapOp> {
+    use MapOp::*;
     prop_oneof![
-        8 => (key(), any::<u64>()).prop_map(|(k, v)| Insert(k, v)),
-        6 => (key(), 1..150_u64).prop_map(|(k, n)| InsertRun(k, n)),
+        8 => (key(), any::<u16>()).prop_map(|(k, v)| Insert(k, v)),
+        6 => (key(), 1..150_u8).prop_map(|(k, n)| InsertRun(k, n)),
+        2 => (key(), any::<u16>()).prop_map(|(k, v)| TryInsert(k, v)),
         6 => key().prop_map(Remove),
-        4 => (key(), 1..200_u64).prop_map(|(k, n)| RemoveRun(k, n)),
-        2 => key().prop_map(Get),
-        2 => (key(), any::<u64>()).prop_map(|(k, v)| GetMut(k, v)),
-        3 => (key(), any::<u64>()).prop_map(|(k, v)| EntryOr(k, v)),
+        4 => (key(), 1..200_u8).prop_map(|(k, n)| RemoveRun(k, n)),
+        3 => (key(), any::<u16>()).prop_map(|(k, v)| EntryOr(k, v)),
         2 => key().prop_map(EntryRemove),
-        2 => (key(), any::<u64>()).prop_map(|(k, v)| EntryInsert(k, v)),
+        2 => (key(), any::<u16>()).prop_map(|(k, v)| EntryInsert(k, v)),
+        2 => (key(), any::<u16>()).prop_map(|(k, v)| EntryRef(k, v)),
         2 => key().prop_map(EntryUnused),
-        1 => Just(Iterate),
-        1 => any::<u64>().prop_map(IterMut),
-        1 => (1..7_u64).prop_map(Retain),
-        1 => (0..300_usize).prop_map(Drain),
-        1 => Just(Clear),
-        2 => Just(Clone),
-        1 => Just(IntoIter),
-        2 => (0..300_usize).prop_map(Reserve),
-        1 => Just(TryReserveTooMuch),
-        1 => Just(ShrinkToFit),
-        1 => (0..300_usize).prop_map(ShrinkTo),
-        3 => (0..5_usize).prop_map(Step),
-        1 => any::<bool>().prop_map(AutoShrink),
-        1 => (key(), 0..100_u64).prop_map(|(k, n)| Extend(k, n)),
+        1 => (key(), 0..100_u8).prop_map(|(k, n)| Extend(k, n)),
+        1 => (key(), 0..100_u8).prop_map(|(k, n)| ExtendByReference(k, n)),
     ]
 }
 
-fn sorted(entries: impl IntoIterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
-    let mut entries: Vec<_> = entries.into_iter().collect();
-    entries.sort_unstable();
-    entries
+fn map_op() -> impl Strategy<Value = MapOp> {
+    use MapOp::*;
+    let few = any::<u8>;
+    prop_oneof![
+        30 => map_write(),
+        2 => key().prop_map(Get),
+        2 => (key(), any::<u16>()).prop_map(|(k, v)| GetMut(k, v)),
+        2 => prop::array::uniform3(key()).prop_map(GetDisjoint),
+        1 => few().prop_map(Iterate),
+        1 => any::<u16>().prop_map(IterMut),
+        1 => any::<u16>().prop_map(ValuesMut),
+        1 => few().prop_map(Retain),
+        2 => (few(), few()).prop_map(|(n, stop)| ExtractIf(n, stop)),
+        1 => few().prop_map(Drain),
+        1 => few().prop_map(ForgetDrain),
+        1 => prop_oneof![Just(Clear), Just(Refill), Just(TryReserveTooMuch)],
+        2 => Just(Clone),
+        1 => (0..600_u16).prop_map(CloneFrom),
+        1 => few().prop_map(IntoIter),
+        2 => few().prop_map(Reserve),
+        1 => Just(ShrinkToFit),
+        1 => few().prop_map(ShrinkTo),
+        3 => (0..5_u8).prop_map(Step),
+        1 => any::<bool>().prop_map(AutoShrink),
+        1 => key().prop_map(Compare),
+    ]
 }
 
-fn entries(map: &HashMap<u64, u64, Hashing>) -> Vec<(u64, u64)> {
-    sorted(map.iter().map(|(&k, &v)| (k, v)))
+fn set_op() -> impl Strategy<Value = SetOp> {
+    use SetOp::*;
+    let few = any::<u8>;
+    prop_oneof![
+        4 => Just(Swap),
+        4 => (key(), any::<u16>()).prop_map(|(k, v)| Insert(k, v)),
+        8 => (key(), 1..150_u8).prop_map(|(k, n)| InsertRun(k, n)),
+        3 => key().prop_map(Remove),
+        4 => (key(), 1..200_u8).prop_map(|(k, n)| RemoveRun(k, n)),
+        2 => key().prop_map(Take),
+        3 => (key(), any::<u16>()).prop_map(|(k, v)| Replace(k, v)),
+        2 => (key(), any::<u16>()).prop_map(|(k, v)| GetOrInsert(k, v)),
+        2 => (key(), any::<u16>()).prop_map(|(k, v)| GetOrInsertWith(k, v)),
+        2 => key().prop_map(Get),
+        4 => Just(Combine),
+        2 => Just(Operators),
+        1 => few().prop_map(Retain),
+        2 => (few(), few()).prop_map(|(n, stop)| ExtractIf(n, stop)),
+        1 => few().prop_map(Drain),
+        2 => prop_oneof![Just(Clear), Just(Clone), Just(CloneFrom), Just(ShrinkToFit)],
+        1 => few().prop_map(IntoIter),
+        1 => (key(), few()).prop_map(|(k, n)| Extend(k, n)),
+        1 => few().prop_map(Reserve),
+        1 => few().prop_map(ShrinkTo),
+        3 => (0..5_u8).prop_map(Step),
+        1 => any::<bool>().prop_map(AutoShrink),
+    ]
 }
 
-/// Does one operation on both maps, and compares what it returns.
-fn apply(map: &mut HashMap<u64, u64, Hashing>, model: &mut Model<u64, u64>, op: Op) {
-    match op {
-        Op::Insert(k, v) => assert_eq!(map.insert(k, v), model.insert(k, v)),
-        Op::InsertRun(k, n) => (k..k + n).for_each(|k| assert_eq!(map.insert(k, k), model.insert(k, k))),
-        Op::Remove(k) => assert_eq!(map.remove(&k), model.remove(&k)),
-        Op::RemoveRun(k, n) => {
-            (k..k + n).for_each(|k| assert_eq!(map.remove_entry(&k), model.remove_entry(&k)));
-        }
-        Op::Get(k) => {
-            assert_eq!(map.get(&k), model.get(&k));
-            assert_eq!(map.get_key_value(&k), model.get_key_value(&k));
-            assert_eq!(map.contains_key(&k), model.contains_key(&k));
-        }
-        Op::GetMut(k, v) => {
-            let (ours, theirs) = (map.get_mut(&k), model.get_mut(&k));
-            assert_eq!(ours, theirs);
-            if let (Some(ours), Some(theirs)) = (ours, theirs) {
-                (*ours, *theirs) = (v, v);
-            }
-        }
-        op @ (Op::EntryOr(..) | Op::EntryRemove(_) | Op::EntryInsert(..) | Op::EntryUnused(_)) => {
-            apply_entry(map, model, &op);
-        }
-        op @ (Op::Reserve(_) | Op::TryReserveTooMuch | Op::ShrinkToFit | Op::ShrinkTo(_) | Op::Step(_)) => {
-            apply_size(map, &op);
-        }
-        Op::AutoShrink(on) => map.set_auto_shrink(on),
-        op => apply_bulk(map, model, op),
-    }
-}
-
-fn apply_entry(map: &mut HashMap<u64, u64, Hashing>, model: &mut Model<u64, u64>, op: &Op) {
-    match *op {
-        Op::EntryOr(k, v) => {
-            let ours = *map.entry(k).and_modify(|value| *value ^= 1).or_insert(v);
-            assert_eq!(ours, *model.entry(k).and_modify(|value| *value ^= 1).or_insert(v));
-        }
-        Op::EntryRemove(k) => {
-            let removed = match map.entry(k) {
-                Entry::Occupied(entry) => Some(entry.remove_entry()),
-                Entry::Vacant(entry) => {
-                    assert_eq!(entry.into_key(), k);
-                    None
-                }
-            };
-            assert_eq!(removed, model.remove_entry(&k));
-        }
-        Op::EntryInsert(k, v) => {
-            assert_eq!(*map.entry(k).insert_entry(v).get(), v);
-            model.insert(k, v);
-        }
-        Op::EntryUnused(k) => assert_eq!(matches!(map.entry(k), Entry::Occupied(_)), model.contains_key(&k)),
-        _ => unreachable!(),
-    }
-}
-
-/// Operations that leave the entries alone.
-fn apply_size(map: &mut HashMap<u64, u64, Hashing>, op: &Op) {
-    match *op {
-        Op::Reserve(n) => {
-            map.reserve(n);
-            assert!(map.capacity() >= map.len() + n);
-        }
-        Op::TryReserveTooMuch => {
-            assert!(map.try_reserve(usize::MAX).is_err());
-            assert!(map.try_reserve(1 << 58).is_err());
-        }
-        Op::ShrinkToFit => {
-            map.shrink_to_fit();
-            let fit = crate::pacing::slots_for(map.len()).unwrap();
-            assert_eq!(map.table.main.slots(), fit);
-            assert!(!super::changing(map));
-        }
-        Op::ShrinkTo(n) => {
-            let before = map.capacity();
-            map.shrink_to(n);
-            assert!(map.capacity() >= map.len().max(n.min(before)));
-        }
-        Op::Step(n) => {
-            let left = map.rehash_step(n);
-            assert_eq!(left > 0, super::changing(map));
-        }
-        _ => unreachable!(),
-    }
-}
-
-fn apply_bulk(map: &mut HashMap<u64, u64, Hashing>, model: &mut Model<u64, u64>, op: Op) {
-    match op {
-        Op::Iterate => {
-            assert_eq!(sorted(map.keys().zip(map.values()).map(|(&k, &v)| (k, v))), entries(map));
-            assert_eq!(map.iter().len(), map.len());
-        }
-        Op::IterMut(x) => {
-            map.iter_mut().for_each(|(k, v)| *v ^= k ^ x);
-            model.iter_mut().for_each(|(k, v)| *v ^= k ^ x);
-        }
-        Op::Retain(n) => {
-            map.retain(|k, v| {
-                *v = v.wrapping_add(1);
-                k % n == 0
-            });
-            model.retain(|k, v| {
-                *v = v.wrapping_add(1);
-                k % n == 0
-            });
-        }
-        Op::Drain(n) => {
-            let capacity = map.capacity();
-            let mut drain = map.drain();
-            for (k, v) in drain.by_ref().take(n) {
-                assert_eq!(model.remove(&k), Some(v));
-            }
-            assert_eq!(drain.len(), model.len());
-            drop(drain);
-            model.clear();
-            assert!(map.capacity() >= capacity);
-        }
-        Op::Clear => {
-            let capacity = map.capacity();
-            map.clear();
-            model.clear();
-            assert!(map.capacity() >= capacity);
-        }
-        Op::Clone => {
-            let mut copy = map.clone();
-            assert_eq!(copy, *map);
-            assert_eq!(copy.capacity(), map.capacity());
-            copy.verify();
-            core::mem::swap(map, &mut copy);
-        }
-        Op::IntoIter => {
-            let copy = map.clone();
-            assert_eq!(sorted(copy.clone()), entries(map));
-            assert_eq!(sorted(copy.clone().into_keys().zip(copy.into_values())), entries(map));
-        }
-        Op::Extend(k, n) => {
-            map.extend((k..k + n).map(|k| (k, 1)));
-            model.extend((k..k + n).map(|k| (k, 1)));
-        }
-        _ => unreachable!(),
-    }
-}
-
-fn run(ops: Vec<Op>, hashing: Hashing) {
-    let mut map = HashMap::with_hasher(hashing);
-    let mut model = Model::new();
-    for op in ops {
-        apply(&mut map, &mut model, op);
-        map.verify();
-        assert_eq!(map.len(), model.len());
-        assert!(map.capacity() >= map.len());
-        assert_eq!(entries(&map), sorted(model.iter().map(|(&k, &v)| (k, v))));
-    }
+fn bad() -> impl Strategy<Value = Hashing> {
+    prop_oneof![
+        Just(Hashing::Identity),
+        Just(Hashing::Constant),
+        Just(Hashing::OneHome),
+        Just(Hashing::Clustered)
+    ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn any_operations_with_a_good_hasher(ops in prop::collection::vec(op(), 1..60)) {
-        run(ops, Hashing::Spread);
+    fn any_operations_with_a_good_hasher(ops in prop::collection::vec(map_op(), 1..60)) {
+        run_map(ops, Hashing::Spread);
     }
 
     #[test]
-    fn any_operations_with_a_bad_hasher(
-        ops in prop::collection::vec(op(), 1..40),
-        hashing in prop_oneof![
-            Just(Hashing::Identity), Just(Hashing::Constant), Just(Hashing::OneHome), Just(Hashing::Clustered)
-        ],
-    ) {
-        run(ops, hashing);
+    fn any_operations_with_a_bad_hasher(ops in prop::collection::vec(map_op(), 1..40), hashing in bad()) {
+        run_map(ops, hashing);
+    }
+
+    #[test]
+    fn any_operations_on_sets(ops in prop::collection::vec(set_op(), 1..60)) {
+        run_set(ops, Hashing::Spread);
+    }
+
+    #[test]
+    fn any_operations_on_sets_with_a_bad_hasher(ops in prop::collection::vec(set_op(), 1..40), hashing in bad()) {
+        run_set(ops, hashing);
+    }
+}
+
+/// Each operation amid growth and amid shrinking, at each part of the way, whatever the random sequences reach.
+#[test]
+fn each_operation_with_two_generations() {
+    use ops::MapOp::*;
+    let each = [
+        Insert(9, 1),
+        Insert(650, 1),
+        TryInsert(9, 1),
+        TryInsert(650, 1),
+        Remove(9),
+        Remove(650),
+        Get(9),
+        Get(650),
+        GetMut(9, 5),
+        GetDisjoint([9, 10, 650]),
+        GetDisjoint([9, 10, 9]),
+        EntryOr(9, 1),
+        EntryOr(650, 1),
+        EntryRemove(9),
+        EntryRemove(650),
+        EntryInsert(9, 1),
+        EntryInsert(650, 1),
+        EntryUnused(650),
+        EntryRef(9, 1),
+        EntryRef(650, 1),
+        Iterate(50),
+        IterMut(3),
+        ValuesMut(3),
+        Retain(2),
+        ExtractIf(1, 255),
+        ExtractIf(1, 20),
+        Drain(20),
+        ForgetDrain(20),
+        Clear,
+        Clone,
+        CloneFrom(113),
+        CloneFrom(0),
+        IntoIter(20),
+        Refill,
+        Reserve(5),
+        Reserve(255),
+        TryReserveTooMuch,
+        ShrinkToFit,
+        ShrinkTo(200),
+        AutoShrink(false),
+        Extend(100, 50),
+        ExtendByReference(100, 50),
+        Compare(9),
+    ];
+    let grown = [InsertRun(0, 113)];
+    let shrunk = [InsertRun(0, 225), Step(4), Step(4), Step(4), Step(4), Step(4), RemoveRun(0, 170)];
+    for (start, parts) in [(&grown[..], 9), (&shrunk[..], 17)] {
+        for op in &each {
+            for part in 0..parts {
+                let steps = (0..part).map(|_| Step(1));
+                let ops =
+                    start.iter().cloned().chain(steps).chain([op.clone(), InsertRun(300, 9), op.clone()]);
+                run_map(ops, Hashing::Spread);
+            }
+        }
     }
 }
