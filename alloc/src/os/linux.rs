@@ -26,6 +26,26 @@ impl Linux {
         Self { exit_key: AtomicU32::new(0) }
     }
 
+    /// Undoes a move that went half way: a range of several mappings is moved one by one.
+    ///
+    /// # Safety
+    /// Both ranges are writable, and what is resident at `to` belongs at the same place of `from`.
+    unsafe fn put_back(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+        let mut seen = [1u8; 512];
+        for first in (0..bytes / PAGE).step_by(seen.len()) {
+            let seen = &mut seen[..(bytes / PAGE - first).min(512)];
+            // SAFETY: inside the range.
+            if self.residency(unsafe { to.add(first * PAGE) }, seen).is_err() {
+                continue;
+            }
+            for page in (0..seen.len()).filter(|page| seen[*page] & 1 == 1) {
+                let at = (first + page) * PAGE;
+                // SAFETY: whole pages of ranges that lie apart.
+                unsafe { from.add(at).copy_from_nonoverlapping(to.add(at), PAGE) };
+            }
+        }
+    }
+
     /// The key, made at the first call.
     fn exit_key(&self) -> Option<libc::pthread_key_t> {
         let mut key = self.exit_key.load(Ordering::Acquire);
@@ -157,10 +177,17 @@ impl Os for Linux {
         // mremap would unlock a whole mapping that is locked. This advice is refused for such a one; for any other it
         // says no more than that the first page is not used just now.
         madvise(from, PAGE, libc::MADV_COLD)?;
+        // What is resident at the new place afterwards has come from the old one.
+        madvise(to, bytes, libc::MADV_DONTNEED)?;
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-        let (from, to) = (from.as_ptr().cast::<c_void>(), to.as_ptr().cast::<c_void>());
+        let places = (from.as_ptr().cast::<c_void>(), to.as_ptr().cast::<c_void>());
         // SAFETY: the caller gives up what lies at `to`, and expects `from` to be empty.
-        checked(|| unsafe { libc::mremap(from, bytes, bytes, flags, to) as i64 }).map(|_| ())
+        let moved = checked(|| unsafe { libc::mremap(places.0, bytes, bytes, flags, places.1) as i64 });
+        if moved.is_err() {
+            // SAFETY: as the caller vouches, and `to` held nothing before the call.
+            unsafe { self.put_back(from, to, bytes) };
+        }
+        moved.map(|_| ())
     }
 
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool) {
@@ -297,6 +324,24 @@ mod tests {
         assert_eq!(Linux::new().reserve(usize::MAX - PAGE), Err(Errno::ENOMEM));
         // SAFETY: as above.
         assert_eq!(unsafe { *libc::__errno_location() }, 7);
+    }
+
+    #[test]
+    fn a_move_that_went_half_way_is_undone() {
+        let os = Linux::new();
+        let (half, bytes) = (600 * PAGE, 1200 * PAGE);
+        let addr = os.reserve(2 * bytes).unwrap();
+        // SAFETY: the ranges are the halves of the reservation made above, used by this test alone.
+        unsafe {
+            os.commit(addr, 2 * bytes).unwrap();
+            let to = addr.add(bytes);
+            (0..bytes).step_by(PAGE).for_each(|at| addr.add(at).write((at / PAGE % 251) as u8 | 1));
+            os.move_pages(addr, to, half).unwrap();
+            assert_eq!(resident_bytes(&os, addr, half), Ok(0), "what moved is not copied");
+            os.put_back(addr, to, bytes);
+            assert!((0..bytes).step_by(PAGE).all(|at| addr.add(at).read() == (at / PAGE % 251) as u8 | 1));
+            os.unreserve(addr, 2 * bytes);
+        }
     }
 
     #[test]
