@@ -9,7 +9,7 @@
 //! Invariants: a span leaves `Listed` and `Full` only under the lock of its class; a span goes back to the
 //! page heap only when all its bits were taken at once, so a taken bit keeps the span what it is.
 
-use crate::hardened::{LIVE_WORDS, LiveBits};
+use crate::hardened::LiveBits;
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::units::PAGE;
@@ -42,7 +42,7 @@ pub(crate) struct SpanRecord {
 // Nine cache lines, or 17 with the feature `hardened`: an odd number, so that the first lines of neighbouring records
 // fall into different cache sets.
 #[cfg(not(loom))]
-static_assertions::const_assert_eq!(size_of::<SpanRecord>(), 576 + LIVE_WORDS * 8);
+static_assertions::const_assert_eq!(size_of::<SpanRecord>(), 576 + crate::hardened::LIVE_WORDS * 8);
 
 fn tag(class: SizeClass, state: SpanState) -> u16 {
     u16::from_be_bytes([class.index() as u8, state as u8])
