@@ -155,6 +155,25 @@ impl Region {
         pages.len() * PAGE
     }
 
+    /// Takes the region apart: its base, which with [`len`](Self::len) is all that [`from_raw`](Self::from_raw) needs.
+    /// Until then it lives on.
+    #[must_use]
+    pub const fn into_raw(self) -> NonNull<u8> {
+        let base = self.base;
+        core::mem::forget(self);
+        base
+    }
+
+    /// Puts a region together again. What it holds counts as written by its owner, so [`zero`](Self::zero) clears all.
+    ///
+    /// # Safety
+    /// `base` came from [`into_raw`](Self::into_raw) of a region of `len` bytes, and of all values that this function
+    /// returns for it only one is ever dropped, as the last one that is used.
+    #[must_use]
+    pub const unsafe fn from_raw(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len, dirty: 0..len }
+    }
+
     /// Bytes of the region that are resident, as the kernel sees it; all of them if it cannot be asked.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {

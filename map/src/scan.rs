@@ -32,7 +32,7 @@ struct Course {
 }
 
 impl Course {
-    fn of(generation: &Generation) -> Self {
+    fn of<T>(generation: &Generation<T>) -> Self {
         let size = pacing::scan_chunk(generation.slots());
         Self { base: generation.tags(), size, mask: (generation.slots() / size).max(1) - 1, chunk: 0 }
     }
@@ -73,14 +73,14 @@ impl<T> Scan<T> {
     /// Visits all entries of `table`.
     #[inline]
     pub(crate) fn new(table: &Table<T>) -> Self {
-        let old = table.old.as_ref().filter(|old| old.items > 0);
+        let old = table.old().filter(|old| old.items > 0);
         let next = old.map(|old| (Course::of(&old.generation), old.items));
         Self::start(Course::of(&table.main), table.items - table.old_items(), next)
     }
 
     /// Visits nothing.
     pub(crate) fn nothing() -> Self {
-        Self::start(Course::of(&Generation::without_slots()), 0, None)
+        Self::start(Course::of(&Generation::<T>::without_slots()), 0, None)
     }
 
     /// By value throughout: a scan whose address is taken would live in memory, not in registers.

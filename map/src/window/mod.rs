@@ -29,6 +29,12 @@ impl Matches {
         self.0 != 0
     }
 
+    /// How many tags matched.
+    #[inline]
+    pub(crate) const fn count(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
     /// Number of the first match. Sixteen if there is none.
     #[inline]
     pub(crate) const fn first(self) -> usize {
