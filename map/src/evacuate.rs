@@ -1,8 +1,9 @@
 //! Changes of generation: beginning one, evacuating slots in order, ending it.
 //!
 //! # One step
-//! A step evacuates the next slots of the old generation, a window of sixteen at a time: it hashes the entries of the
-//! window, each once, then moves them. So a hasher that panics leaves the map as it was before the window.
+//! A step evacuates the next slots of the old generation, a window of sixteen at a time, and hashes each entry once. The
+//! homes of the window are passed before its first entry moves: a lookup of such a key looks into both generations. So
+//! when a hasher panics amid a window, the map is whole, and the next step begins with the same window.
 //!
 //! An entry lies in its home's first window or, near the load limit, some windows further. So when the frontier passes
 //! a home, a few entries of it may still lie ahead; a lookup looks into both generations then. That is so for the some
@@ -28,7 +29,6 @@
 //! for the table. No locks.
 #![allow(unsafe_code, reason = "moves entries between generations")]
 
-use core::mem::MaybeUninit;
 use std::time::Instant;
 
 use crate::error::TryReserveError;
@@ -51,7 +51,8 @@ impl<T> Table<T> {
         debug_assert!(!self.is_changing());
         if self.items == 0 {
             self.replace_main(kind, slots)
-        } else if pacing::moves_whole(self.main.slots(), size_of::<T>()) {
+        } else if pacing::moves_whole(self.main.slots(), size_of::<T>()) || slots < WIDTH {
+            // A table of less than a window is the end of `shrink_to`, which takes time in the capacity anyway.
             self.move_whole(kind, slots, hasher)
         } else {
             self.begin(kind, slots)
@@ -107,7 +108,7 @@ impl<T> Table<T> {
 
     /// Begins a change in steps. O(1), apart from clearing tags in memory that is not known to be zero.
     pub(crate) fn begin(&mut self, kind: ChangeKind, slots: usize) -> Result<(), TryReserveError> {
-        debug_assert!(!self.is_changing() && pacing::load_limit(slots) >= self.items);
+        debug_assert!(!self.is_changing() && pacing::load_limit(slots) >= self.items && slots >= WIDTH);
         let started = Instant::now();
         self.need_extra()?;
         let new = Generation::new(slots)?;
@@ -191,10 +192,7 @@ impl<T> Table<T> {
     fn evacuate(&mut self, hasher: &impl Fn(&T) -> u64) {
         let Some(old) = self.extra.as_mut().and_then(|extra| extra.old.as_mut()) else { return };
         for _ in 0..pacing::step_homes(size_of::<T>()) / WIDTH {
-            debug_assert!(self.growth_left >= old.items);
-            if old.frontier < 2 * old.generation.slots() {
-                self.growth_left -= evacuate_window(old, &mut self.main, hasher);
-            }
+            evacuate_window(old, &mut self.main, &mut self.growth_left, hasher);
         }
         old.pass();
     }
@@ -219,47 +217,61 @@ impl<T> Table<T> {
     }
 }
 
-/// Moves the entries of the window at the frontier into `main`, which has a vacant slot for each entry of `old`, and
-/// the frontier beyond it. Returns how many empty slots that took.
+/// A window under way. When it goes, even because a hasher panics, what was moved is moved and the rest is not.
+struct Moving<'a, T> {
+    old: &'a mut Old<T>,
+    growth_left: &'a mut usize,
+    position: usize,
+    /// Slots of the window whose entries were moved out.
+    moved: Matches,
+    /// Empty slots that they took.
+    used: usize,
+}
+
+impl<T> Drop for Moving<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: a generation that changes in steps has 32 slots and more. The entries were moved out.
+        unsafe { self.old.generation.bury(self.position, self.moved) };
+        self.old.items -= self.moved.count();
+        *self.growth_left -= self.used;
+    }
+}
+
+/// Moves the entries of the next window of `old` into `main`, which has a vacant slot for each entry of `old`.
 #[inline]
-fn evacuate_window<T>(old: &mut Old<T>, main: &mut Generation<T>, hasher: &impl Fn(&T) -> u64) -> usize {
-    let slots = old.generation.slots();
-    let position = old.frontier & (slots - 1);
-    let full = old.generation.window(position).full();
-    let mut hashes = [const { MaybeUninit::<u64>::uninit() }; WIDTH];
-    let mut last_home = 0;
-    for offset in full {
+fn evacuate_window<T>(
+    old: &mut Old<T>,
+    main: &mut Generation<T>,
+    growth_left: &mut usize,
+    hasher: &impl Fn(&T) -> u64,
+) {
+    debug_assert!(*growth_left >= old.items);
+    let Some(position) = old.begin_window() else { return };
+    let passed = old.homes_begun();
+    let mut left = old.generation.window(position).full();
+    let mut moving = Moving { old, growth_left, position, moved: Matches(0), used: 0 };
+    while left.any() {
+        let offset = left.first();
+        let from = moving.old.generation.entry(position + offset);
         // SAFETY: the slot is full, so the entry is initialized.
-        let hash = hasher(unsafe { old.generation.entry(position + offset).as_ref() });
-        last_home = old.generation.home(hash).max(last_home);
-        hashes[offset].write(hash);
-    }
-    let mut leaving = full;
-    if last_home >= position + WIDTH && old.frontier < slots {
-        // Some wrapped around the end: their homes are not passed yet.
-        leaving = Matches(0);
-        for offset in full {
-            // SAFETY: the same slots were full above, so this hash was written.
-            let home = old.generation.home(unsafe { hashes[offset].assume_init() });
-            leaving.0 |= u16::from(home <= position + offset) << offset;
+        let hash = hasher(unsafe { from.as_ref() });
+        let bit = left.0;
+        left = left.without_first();
+        if moving.old.generation.home(hash) >= passed {
+            // It wrapped around the end: its home is not passed yet.
+            continue;
         }
-    }
-    let mut used = 0;
-    for offset in leaving {
-        // SAFETY: the same slots were full above, so this hash was written.
-        let hash = unsafe { hashes[offset].assume_init() };
         let to = main.find_vacant_large(hash);
-        used += usize::from(main.tag(to).is_empty());
-        // SAFETY: the slot is full and `to` vacant; the generations are different memory. The entry is forgotten below
-        // where it was, so that it exists once. Nothing panics between.
+        moving.used += usize::from(main.tag(to).is_empty());
+        // SAFETY: the slot is full and `to` vacant; the generations are different memory. The entry is forgotten where
+        // it was when the window is done or left, so that it exists once. Nothing panics between.
         unsafe {
-            old.generation.entry(position + offset).copy_to_nonoverlapping(main.entry(to), 1);
+            from.copy_to_nonoverlapping(main.entry(to), 1);
             main.set_tag(to, Tag::full(hash));
         }
+        moving.moved.0 |= bit ^ left.0;
     }
-    // SAFETY: the entries of these slots were moved out.
-    unsafe { old.generation.bury(position, leaving) };
-    old.items -= leaving.count();
-    old.pass_window();
-    used
+    drop(moving);
+    old.end_window();
 }

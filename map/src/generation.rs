@@ -81,36 +81,44 @@ impl<T> Generation<T> {
     }
 
     /// What memory a generation of `slots` has. `None` if it does not fit the address space.
-    #[inline]
     const fn memory_of(slots: usize) -> Option<Memory> {
         if slots == 0 {
             return Some(Memory::Shared);
         }
+        // Each sum below is less than twice this one.
+        let Some(entries) = slots.checked_mul(size_of::<T>() + 1) else { return None };
+        let Some(bytes) = entries.checked_add(2 * UNIT + 2 * align_of::<T>()) else { return None };
+        // SAFETY: the slots are more than 0 and fit.
+        if bytes > isize::MAX as usize { None } else { Some(unsafe { Self::memory_of_valid(slots) }) }
+    }
+
+    /// As [`memory_of`](Self::memory_of), without asking.
+    ///
+    /// # Safety
+    /// That one does not return `None` for `slots`, which are not 0.
+    #[inline]
+    const unsafe fn memory_of_valid(slots: usize) -> Memory {
         let align = if align_of::<T>() > WIDTH { align_of::<T>() } else { WIDTH };
-        let Some(data) = slots.checked_mul(size_of::<T>()) else { return None };
-        let Some(offset) = data.checked_next_multiple_of(align) else { return None };
-        let Some(bytes) = offset.checked_add(slots + WIDTH) else { return None };
-        if bytes > isize::MAX as usize - 2 * UNIT {
-            return None;
-        }
+        let data = slots * size_of::<T>();
+        let offset = (data + align - 1) & !(align - 1);
+        let bytes = offset + slots + WIDTH;
         if bytes <= pacing::BLOCK_BYTES || align > UNIT {
-            return match Layout::from_size_align(bytes, align) {
-                Ok(layout) => Some(Memory::Block(layout, offset)),
-                Err(_) => None,
-            };
+            // SAFETY: an alignment is a power of two, and that the size fits says the caller.
+            return Memory::Block(unsafe { Layout::from_size_align_unchecked(bytes, align) }, offset);
         }
-        let offset = data.next_multiple_of(if align > PAGE { align } else { PAGE });
-        Some(Memory::Arena((offset + slots + WIDTH).next_multiple_of(UNIT), offset))
+        let align = if align > PAGE { align } else { PAGE };
+        let offset = (data + align - 1) & !(align - 1);
+        Memory::Arena((offset + slots + WIDTH + UNIT - 1) & !(UNIT - 1), offset)
     }
 
     /// What memory this generation has.
     #[inline]
     const fn memory(&self) -> Memory {
-        match Self::memory_of(self.slots()) {
-            Some(memory) => memory,
-            // It was there when the generation was made.
-            None => Memory::Shared,
+        if self.mask == 0 {
+            return Memory::Shared;
         }
+        // SAFETY: it was not `None` when the generation was made of as many slots, and they are not 0.
+        unsafe { Self::memory_of_valid(self.mask + 1) }
     }
 
     #[inline]

@@ -85,6 +85,15 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.scan.size_hint()
     }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+        // SAFETY: as in `next`.
+        self.scan.fold(init, |folded, entry| unsafe {
+            let (key, value) = entry.as_ref();
+            f(folded, (key, value))
+        })
+    }
 }
 
 impl<'a, K, V> Iterator for IterMut<'a, K, V> {
@@ -103,6 +112,15 @@ impl<'a, K, V> Iterator for IterMut<'a, K, V> {
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.scan.size_hint()
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+        // SAFETY: as in `next`.
+        self.scan.fold(init, |folded, mut entry| unsafe {
+            let (key, value) = entry.as_mut();
+            f(folded, (&*key, value))
+        })
     }
 }
 
@@ -164,6 +182,11 @@ macro_rules! half {
             #[inline]
             fn size_hint(&self) -> (usize, Option<usize>) {
                 self.0.size_hint()
+            }
+
+            #[inline]
+            fn fold<B, F: FnMut(B, $item) -> B>(self, init: B, mut f: F) -> B {
+                self.0.fold(init, |folded, entry| f(folded, entry.$half))
             }
         }
 

@@ -1,13 +1,13 @@
 //! [`Old`]: the generation that a change evacuates, and how far it came.
 //!
 //! Invariants:
-//! - slots below `frontier` hold no entry, but for those whose probe wrapped around the end;
-//! - entries whose home is below `settled` are gone; those whose home is `frontier` or above are all here. Between the
+//! - slots below `passed` hold no entry, but for those whose probe wrapped around the end;
+//! - entries whose home is below `settled` are gone; those whose home is `begun` or above are all here. Between the
 //!   two an entry can be in either generation: its home is passed, the slot where it lies perhaps not;
+//! - `passed` is a multiple of sixteen, and `begun` is the same or sixteen more;
 //! - `headroom` more empty slots may be used, and one more is always left;
 //! - bytes between `retire_from` and `retired` below the tags are dead: slots that touch them take no entry any more;
-//! - once all slots are passed and no entry is left, `settled` is their number: nothing reads the tags any more, and
-//!   they may be retired.
+//! - once a tag is retired all homes are settled: all slots are passed, no entry is left, and nothing reads tags.
 #![allow(unsafe_code, reason = "entries in raw memory, told initialized by their tags")]
 
 use core::ptr::NonNull;
@@ -38,7 +38,9 @@ pub(crate) struct Old<T> {
     /// Entries still here.
     pub(crate) items: usize,
     /// Positions passed, in order from 0. Beyond the number of slots it counts a second round, for what wrapped.
-    pub(crate) frontier: usize,
+    passed: usize,
+    /// Homes whose entries may have moved.
+    begun: usize,
     /// Homes whose entries are all gone, in order from 0.
     settled: usize,
     /// The homes to settle next, up to this one, and where the furthest probe from one of them ends.
@@ -71,7 +73,8 @@ impl<T> Old<T> {
             generation,
             kind,
             items,
-            frontier: 0,
+            passed: 0,
+            begun: 0,
             settled: 0,
             next: 0,
             next_ends: 0,
@@ -93,14 +96,14 @@ impl<T> Old<T> {
 
     /// Homes passed.
     pub(crate) fn nevacuate(&self) -> usize {
-        self.frontier.min(self.generation.slots())
+        self.passed.min(self.generation.slots())
     }
 
     /// Which generation has an entry with this hash.
     #[inline]
     pub(crate) const fn side(&self, hash: u64) -> Side {
         let home = self.generation.home(hash);
-        if home >= self.frontier {
+        if home >= self.begun {
             Side::Old
         } else if home < self.settled {
             Side::Main
@@ -118,7 +121,7 @@ impl<T> Old<T> {
 
     /// Whether nothing is left but memory.
     pub(crate) const fn is_drained_of_entries(&self) -> bool {
-        self.items == 0 && self.frontier >= self.generation.slots()
+        self.items == 0 && self.passed >= self.generation.slots()
     }
 
     /// Whether a vacant slot may be filled: that neither uses up the last empty slots nor touches dead memory.
@@ -133,10 +136,27 @@ impl<T> Old<T> {
         any && begin < self.retired && begin + size_of::<T>() > self.retire_from
     }
 
-    /// Moves the frontier on by a window of slots, which hold nothing any more but entries that wrapped.
+    /// Begins to move the entries of the next window. `None` if all were moved.
     #[inline]
-    pub(crate) const fn pass_window(&mut self) {
-        self.frontier += WIDTH;
+    pub(crate) const fn begin_window(&mut self) -> Option<usize> {
+        let slots = self.generation.slots();
+        if self.passed >= 2 * slots {
+            return None;
+        }
+        self.begun = self.passed + WIDTH;
+        Some(self.passed & (slots - 1))
+    }
+
+    /// Homes whose entries may move, those of the window under way included.
+    #[inline]
+    pub(crate) const fn homes_begun(&self) -> usize {
+        self.begun
+    }
+
+    /// All entries of the window are moved.
+    #[inline]
+    pub(crate) const fn end_window(&mut self) {
+        self.passed = self.begun;
     }
 
     /// Ends a step: settles homes, and retires memory behind the frontier.
@@ -150,12 +170,7 @@ impl<T> Old<T> {
     /// Where a probe ends is found out once its home is passed. It cannot get longer after that: an entry with such a
     /// home does not come here any more, and a slot that becomes empty shortens probes only where none passes.
     fn settle(&mut self) {
-        let slots = self.generation.slots();
-        if self.items == 0 && self.frontier >= slots {
-            self.settled = slots;
-            return;
-        }
-        if self.frontier < self.next_ends || self.settled == slots {
+        if self.passed < self.next_ends || self.settled == self.generation.slots() {
             return;
         }
         self.settled = self.next;
@@ -248,16 +263,17 @@ impl<T> Old<T> {
     /// Checks that dead memory holds no entry, and that bounds are in order.
     pub(crate) fn verify(&self, empty: usize) {
         let slots = self.generation.slots();
-        assert!(self.settled <= self.nevacuate() && self.frontier <= 2 * slots);
+        assert!(self.settled <= self.nevacuate() && self.passed <= 2 * slots);
         assert!(self.headroom < empty, "headroom {}, empty {empty}", self.headroom);
         for slot in (0..slots).filter(|&slot| self.is_dead(slot)) {
-            assert!(slot < self.frontier, "slot {slot} is dead before its time");
+            assert!(slot < self.passed, "slot {slot} is dead before its time");
         }
     }
 
     /// Retires the next batch of tags, once no entry is left. Returns whether all are.
     pub(crate) fn retire_tags(&mut self) -> bool {
-        debug_assert!(self.is_drained_of_entries() && self.settled == self.generation.slots());
+        debug_assert!(self.is_drained_of_entries());
+        self.settled = self.generation.slots();
         if !self.generation.can_retire() {
             return true;
         }

@@ -119,12 +119,8 @@ impl<T> Iterator for Scan<T> {
             let (course, left) = self.next?;
             *self = Self::start(course, left, None);
         }
-        loop {
-            if let Some(offset) = self.full.next() {
-                self.left -= 1;
-                // SAFETY: the slot is one of the generation, so its entry is in the allocation.
-                return Some(unsafe { self.entries.sub(offset + 1) });
-            }
+        self.left -= 1;
+        while !self.full.any() {
             if self.windows == 0 {
                 *self = Self::start(self.course.advanced(), self.left, self.next);
                 continue;
@@ -139,10 +135,44 @@ impl<T> Iterator for Scan<T> {
                 self.full = Window::load(self.tags.as_ptr()).full();
             }
         }
+        let offset = self.full.first();
+        self.full = self.full.without_first();
+        // SAFETY: the slot is one of the generation, so its entry is in the allocation.
+        Some(unsafe { self.entries.sub(offset + 1) })
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.len(), Some(self.len()))
+    }
+
+    /// In loops of their own over chunks, windows and entries, with the state in registers.
+    #[inline]
+    fn fold<B, F: FnMut(B, NonNull<T>) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut folded = init;
+        loop {
+            while self.left > 0 {
+                let (mut full, mut entries, mut tags) = (self.full, self.entries, self.tags);
+                for window in (0..=self.windows).rev() {
+                    self.left -= full.count();
+                    for offset in full {
+                        // SAFETY: as in `next`.
+                        folded = f(folded, unsafe { entries.sub(offset + 1) });
+                    }
+                    if window == 0 || self.left == 0 {
+                        break;
+                    }
+                    // SAFETY: as in `next`: a full slot is left, and a window of this chunk.
+                    unsafe {
+                        tags = tags.add(WIDTH);
+                        entries = entries.sub(WIDTH);
+                        full = Window::load(tags.as_ptr()).full();
+                    }
+                }
+                self = Self::start(self.course.advanced(), self.left, self.next);
+            }
+            let Some((course, left)) = self.next else { return folded };
+            self = Self::start(course, left, None);
+        }
     }
 }

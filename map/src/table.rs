@@ -503,10 +503,8 @@ impl<T> Table<T> {
     #[inline]
     fn drop_entries(&mut self) {
         if core::mem::needs_drop::<T>() && self.items > 0 {
-            for entry in Scan::new(self) {
-                // SAFETY: the scan yields each full slot once, and the caller forgets them all.
-                unsafe { entry.drop_in_place() };
-            }
+            // SAFETY: the scan yields each full slot once, and the caller forgets them all.
+            Scan::new(self).for_each(|entry| unsafe { entry.drop_in_place() });
         }
     }
 
