@@ -67,7 +67,7 @@ impl<T> Table<T> {
         self.growth_left = pacing::load_limit(slots);
         self.update_shrink_at();
         if previous.slots() == 0 {
-            self.publish();
+            self.publish_all();
         } else {
             self.finish_whole(kind, previous, started);
         }
@@ -117,7 +117,7 @@ impl<T> Table<T> {
         self.set_old(old);
         self.growth_left = pacing::load_limit(slots);
         self.update_shrink_at();
-        self.publish();
+        self.publish_all();
         Ok(())
     }
 

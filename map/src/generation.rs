@@ -70,6 +70,7 @@ impl<T> Generation<T> {
     /// An empty generation of `slots` (a power of two from 4 up, or 0).
     ///
     /// O(1) where the memory is known to be zero, else the time to clear the tags.
+    #[inline]
     pub(crate) fn new(slots: usize) -> Result<Self, TryReserveError> {
         debug_assert!(slots == 0 || slots.is_power_of_two() && slots >= 4);
         let tags = match Self::memory_of(slots).ok_or(TryReserveError::CapacityOverflow)? {
@@ -129,7 +130,13 @@ impl<T> Generation<T> {
         unsafe {
             let base = NonNull::new(std::alloc::alloc(layout));
             let tags = base.ok_or(TryReserveError::AllocError { layout })?.add(offset);
-            tags.write_bytes(Tag::EMPTY.0, slots + WIDTH);
+            if slots <= WIDTH {
+                // Two windows that meet or overlap: without a call.
+                tags.write_bytes(Tag::EMPTY.0, WIDTH);
+                tags.add(slots).write_bytes(Tag::EMPTY.0, WIDTH);
+            } else {
+                tags.write_bytes(Tag::EMPTY.0, slots + WIDTH);
+            }
             Ok(tags)
         }
     }

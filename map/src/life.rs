@@ -103,13 +103,17 @@ impl<T> Table<T> {
         self.extra.as_ref()?.shared.as_ref()
     }
 
-    /// Shows all numbers.
+    /// Shows all numbers, if anybody can see them.
+    #[inline]
+    pub(crate) fn publish_all(&mut self) {
+        if self.extra.is_some() {
+            self.publish();
+        }
+    }
+
     #[cold]
     #[inline(never)]
     pub(crate) fn publish(&mut self) {
-        if self.extra.is_none() {
-            return;
-        }
         let figures = self.figures(self.estimate_resident());
         let Some(extra) = &mut self.extra else { return };
         if let Some(shared) = &extra.shared {
@@ -219,7 +223,7 @@ impl<T> Table<T> {
                 extra.life.max_pause_ns = extra.life.max_pause_ns.max(event.longest_ns);
             }));
         }
-        self.publish();
+        self.publish_all();
         if observer::is_observed() {
             // The name outlives the call though the observer cannot reach the map.
             let shared = self.shared().cloned();

@@ -81,6 +81,8 @@ use crate::window::WIDTH;
 pub(crate) const HOMES_PER_WRITE: usize = 16;
 /// Fewest slots that change in steps. Windows of two homes of one step must not overlap around the end.
 const STEPPED_SLOTS: usize = 32;
+/// Slots of a table for its first entry.
+pub(crate) const FIRST_SLOTS: usize = 4;
 /// No automatic shrink goes below this capacity.
 pub(crate) const LEAST_FLOOR: usize = load_limit(tuning::SHRINK_SLOTS / 2);
 
@@ -162,7 +164,7 @@ pub(crate) const fn headroom(slots: usize) -> usize {
 /// `None` if doubling does not fit the address space.
 pub(crate) const fn at_limit(len: usize, slots: usize) -> Option<(ChangeKind, usize)> {
     if slots == 0 {
-        return Some((ChangeKind::Grow, 4));
+        return Some((ChangeKind::Grow, FIRST_SLOTS));
     }
     if len <= load_limit(slots) / 2 {
         return Some((ChangeKind::SameSize, slots));

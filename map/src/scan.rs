@@ -46,9 +46,44 @@ impl Course {
         Self { chunk: (self.chunk + step) & self.mask, ..self }
     }
 
+    /// The first tag of the chunk under way.
+    #[inline]
+    const fn tags(&self) -> NonNull<u8> {
+        // SAFETY: chunks lie within the tags.
+        unsafe { self.base.add(self.position()) }
+    }
+
     /// Position of the chunk under way.
+    #[inline]
     const fn position(&self) -> usize {
         self.chunk * self.size
+    }
+}
+
+/// Where a scan goes after its chunk. Apart from the rest, which loops keep in registers.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    course: Course,
+    /// The generation to visit after this one, and its full slots.
+    next: Option<(Course, usize)>,
+}
+
+impl Rest {
+    /// Goes on to the next chunk. Returns its first tag.
+    #[cold]
+    #[inline(never)]
+    fn next_chunk(&mut self) -> NonNull<u8> {
+        self.course = self.course.advanced();
+        self.course.tags()
+    }
+
+    /// Goes on to the next generation. Returns its full slots.
+    #[cold]
+    #[inline(never)]
+    fn next_generation(&mut self) -> usize {
+        let Some((course, left)) = self.next.take() else { return 0 };
+        self.course = course;
+        left
     }
 }
 
@@ -64,9 +99,7 @@ pub(crate) struct Scan<T> {
     windows: usize,
     /// Full slots of this generation that were not yielded yet.
     left: usize,
-    course: Course,
-    /// The generation to visit after this one, and its full slots.
-    next: Option<(Course, usize)>,
+    rest: Rest,
 }
 
 impl<T> Scan<T> {
@@ -83,24 +116,63 @@ impl<T> Scan<T> {
         Self::start(Course::of(&Generation::<T>::without_slots()), 0, None)
     }
 
-    /// By value throughout: a scan whose address is taken would live in memory, not in registers.
     #[inline]
     fn start(course: Course, left: usize, next: Option<(Course, usize)>) -> Self {
-        let position = course.position();
+        let rest = Rest { course, next };
+        let (full, windows, tags) = (Matches(0), 0, course.base);
+        let mut scan = Self { full, tags, entries: tags.cast(), windows, left, rest };
+        scan.enter(course.tags());
+        scan
+    }
+
+    /// Enters the chunk of the course under way, whose first tag is at `tags`.
+    #[inline]
+    fn enter(&mut self, tags: NonNull<u8>) {
+        let course = &self.rest.course;
+        self.tags = tags;
+        self.windows = course.size / WIDTH - 1;
         // SAFETY: the chunk is one of the generation, which has sixteen tags and more, and as many entries as slots. A
         // small table is one chunk, of one window.
         unsafe {
-            let tags = course.base.add(position);
-            let entries = course.base.cast::<T>().sub(position);
-            let full = Window::load(tags.as_ptr()).full();
-            Self { full, tags, entries, windows: course.size / WIDTH - 1, left, course, next }
+            self.entries = course.base.cast::<T>().sub(course.position());
+            self.full = Window::load(tags.as_ptr()).full();
+        }
+    }
+
+    /// Enters the next window of the chunk.
+    ///
+    /// # Safety
+    /// There is one, and the generation reaches so far.
+    #[inline]
+    unsafe fn enter_window(&mut self) {
+        self.windows -= 1;
+        // SAFETY: the caller vouches for sixteen more tags and entries.
+        unsafe {
+            self.tags = self.tags.add(WIDTH);
+            self.entries = self.entries.sub(WIDTH);
+            self.full = Window::load(self.tags.as_ptr()).full();
+        }
+    }
+
+    /// Goes on to the next window with a full slot. There must be one.
+    #[inline]
+    fn find_full(&mut self) {
+        while !self.full.any() {
+            if self.windows == 0 {
+                let tags = self.rest.next_chunk();
+                self.enter(tags);
+            } else {
+                // SAFETY: a full slot is left, so there is a window after this one: in a table of at least a chunk the
+                // chunk has one, and in a smaller one all windows lie before its last full slot.
+                unsafe { self.enter_window() };
+            }
         }
     }
 
     /// Entries not yielded yet.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.left + self.next.map_or(0, |(_, entries)| entries)
+        self.left + self.rest.next.map_or(0, |(_, entries)| entries)
     }
 }
 
@@ -116,25 +188,14 @@ impl<T> Iterator for Scan<T> {
     #[inline]
     fn next(&mut self) -> Option<NonNull<T>> {
         if self.left == 0 {
-            let (course, left) = self.next?;
-            *self = Self::start(course, left, None);
+            self.left = self.rest.next_generation();
+            if self.left == 0 {
+                return None;
+            }
+            self.enter(self.rest.course.tags());
         }
         self.left -= 1;
-        while !self.full.any() {
-            if self.windows == 0 {
-                *self = Self::start(self.course.advanced(), self.left, self.next);
-                continue;
-            }
-            self.windows -= 1;
-            // SAFETY: a full slot is left, so there is a window after this one: in a table of at least a chunk the
-            // chunk has one, and in a smaller one all windows lie before its last full slot. Sixteen entries lie
-            // between.
-            unsafe {
-                self.tags = self.tags.add(WIDTH);
-                self.entries = self.entries.sub(WIDTH);
-                self.full = Window::load(self.tags.as_ptr()).full();
-            }
-        }
+        self.find_full();
         let offset = self.full.first();
         self.full = self.full.without_first();
         // SAFETY: the slot is one of the generation, so its entry is in the allocation.
@@ -146,7 +207,7 @@ impl<T> Iterator for Scan<T> {
         (self.len(), Some(self.len()))
     }
 
-    /// In loops of their own over chunks, windows and entries, with the state in registers.
+    /// In loops of their own over generations, windows and entries.
     #[inline]
     fn fold<B, F: FnMut(B, NonNull<T>) -> B>(mut self, init: B, mut f: F) -> B {
         let mut folded = init;
@@ -162,17 +223,21 @@ impl<T> Iterator for Scan<T> {
                     if window == 0 || self.left == 0 {
                         break;
                     }
-                    // SAFETY: as in `next`: a full slot is left, and a window of this chunk.
+                    // SAFETY: as in `find_full`: a full slot is left, and a window of this chunk.
                     unsafe {
                         tags = tags.add(WIDTH);
                         entries = entries.sub(WIDTH);
                         full = Window::load(tags.as_ptr()).full();
                     }
                 }
-                self = Self::start(self.course.advanced(), self.left, self.next);
+                let tags = self.rest.next_chunk();
+                self.enter(tags);
             }
-            let Some((course, left)) = self.next else { return folded };
-            self = Self::start(course, left, None);
+            self.left = self.rest.next_generation();
+            if self.left == 0 {
+                return folded;
+            }
+            self.enter(self.rest.course.tags());
         }
     }
 }

@@ -298,7 +298,22 @@ impl<T> Table<T> {
     #[cold]
     #[inline(never)]
     pub(crate) fn place_after_growth(&mut self, hash: u64, hasher: impl Fn(&T) -> u64) -> Place {
+        if self.main.slots() == 0 && self.extra.is_none() {
+            // The first entry of most maps. No table so small shrinks by itself.
+            const { assert!(pacing::shrink_below(pacing::FIRST_SLOTS, 0) == 0) };
+            self.main = Generation::new(pacing::FIRST_SLOTS).unwrap_or_else(|error| error.raise());
+            self.growth_left = pacing::load_limit(pacing::FIRST_SLOTS);
+        } else {
+            self.grow(&hasher);
+        }
         self.vacant_place(hash, &hasher)
+    }
+
+    /// Starts the change that a table at its load limit needs.
+    fn grow(&mut self, hasher: &impl Fn(&T) -> u64) {
+        let change = pacing::at_limit(self.items, self.main.slots());
+        let (kind, slots) = change.unwrap_or_else(|| TryReserveError::CapacityOverflow.raise());
+        self.change(kind, slots, hasher).unwrap_or_else(|error| error.raise());
     }
 
     /// A place for an entry with this hash, which is not in the table.
@@ -316,9 +331,7 @@ impl<T> Table<T> {
             if self.can_fill_main(slot) {
                 return Place::main(slot);
             }
-            let change = pacing::at_limit(self.items, self.main.slots());
-            let (kind, slots) = change.unwrap_or_else(|| TryReserveError::CapacityOverflow.raise());
-            self.change(kind, slots, hasher).unwrap_or_else(|error| error.raise());
+            self.grow(hasher);
         }
     }
 
@@ -526,7 +539,7 @@ impl<T> Table<T> {
         self.growth_left = pacing::load_limit(self.main.slots());
         self.update_shrink_at();
         if changing {
-            self.publish();
+            self.publish_all();
         }
         if self.is_named() {
             self.publish_len();
