@@ -28,7 +28,7 @@ impl<T> Drop for Cloned<'_, T> {
 }
 
 fn clone_generation<T: Clone>(source: &Generation<T>) -> Result<Generation<T>, TryReserveError> {
-    let mut copy = Generation::new(source.slots())?;
+    let mut copy = Generation::new_whole(source.slots())?;
     let mut cloned = Cloned { source, copy: &copy, end: 0 };
     for position in (0..source.slots()).step_by(WIDTH) {
         for offset in source.window(position).full() {

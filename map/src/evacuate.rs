@@ -63,7 +63,9 @@ impl<T> Table<T> {
     pub(crate) fn replace_main(&mut self, kind: ChangeKind, slots: usize) -> Result<(), TryReserveError> {
         debug_assert!(!self.is_changing() && self.items == 0);
         let started = (self.main.slots() >= pacing::TIMED_SLOTS).then(Instant::now);
-        let previous = core::mem::replace(&mut self.main, Generation::new(slots)?);
+        let new =
+            if kind == ChangeKind::Grow { Generation::new_whole(slots) } else { Generation::new(slots) };
+        let previous = core::mem::replace(&mut self.main, new?);
         self.growth_left = pacing::load_limit(slots);
         self.update_shrink_at();
         if previous.slots() == 0 {

@@ -27,7 +27,7 @@ use ebbtide_alloc::Region;
 use crate::error::TryReserveError;
 use crate::pacing;
 use crate::tag::Tag;
-use crate::window::{Matches, WIDTH, Window};
+use crate::window::{Matches, WIDTH, Window, prefetch};
 
 /// Regions separate entries from tags by whole pages, so that entries can be retired without the tags.
 const PAGE: usize = 4096;
@@ -72,11 +72,23 @@ impl<T> Generation<T> {
     /// O(1) where the memory is known to be zero, else the time to clear the tags.
     #[inline]
     pub(crate) fn new(slots: usize) -> Result<Self, TryReserveError> {
+        Self::new_in(slots, Region::new)
+    }
+
+    /// As [`new`](Self::new), for a table that is to be filled soon: one that was reserved, or a clone. It may have
+    /// huge pages, which a table that grows by itself does without: the first touch of one would be a pause.
+    #[inline]
+    pub(crate) fn new_whole(slots: usize) -> Result<Self, TryReserveError> {
+        Self::new_in(slots, Region::new_whole)
+    }
+
+    #[inline]
+    fn new_in(slots: usize, region: fn(usize) -> Option<Region>) -> Result<Self, TryReserveError> {
         debug_assert!(slots == 0 || slots.is_power_of_two() && slots >= 4);
         let tags = match Self::memory_of(slots).ok_or(TryReserveError::CapacityOverflow)? {
             Memory::Shared => return Ok(Self::without_slots()),
             Memory::Block(layout, offset) => Self::new_block(layout, offset, slots)?,
-            Memory::Arena(bytes, offset) => Self::new_arena(bytes, offset, slots)?,
+            Memory::Arena(bytes, offset) => Self::new_arena(bytes, offset, slots, region)?,
         };
         Ok(Self { tags, mask: slots - 1, marker: PhantomData })
     }
@@ -142,12 +154,17 @@ impl<T> Generation<T> {
     }
 
     #[cold]
-    fn new_arena(bytes: usize, offset: usize, slots: usize) -> Result<NonNull<u8>, TryReserveError> {
+    fn new_arena(
+        bytes: usize,
+        offset: usize,
+        slots: usize,
+        region: fn(usize) -> Option<Region>,
+    ) -> Result<NonNull<u8>, TryReserveError> {
         let failed = || match Layout::from_size_align(bytes, PAGE) {
             Ok(layout) => TryReserveError::AllocError { layout },
             Err(_) => TryReserveError::CapacityOverflow,
         };
-        let mut region = Region::new(bytes).ok_or_else(failed)?;
+        let mut region = region(bytes).ok_or_else(failed)?;
         debug_assert_eq!(region.len(), bytes);
         region.zero(offset..offset + slots + WIDTH);
         // SAFETY: the offset is within the region, as is the last tag. Its base is aligned to 64 KiB, so that the tags
@@ -243,6 +260,19 @@ impl<T> Generation<T> {
     pub(crate) fn window(&self, position: usize) -> Window {
         // SAFETY: behind each position up to `mask` there are sixteen tags, copies included.
         unsafe { Window::load(self.window_at(position)) }
+    }
+
+    /// Fetches the entries around the home of `hash` while its tags are on their way, where neither is likely to be in
+    /// a cache. Most of all that makes two walks of the page table one after the other into two at once.
+    #[inline]
+    pub(crate) fn fetch_entries(&self, hash: u64) {
+        let position = self.home(hash) + WIDTH / 4;
+        prefetch(self.tags.as_ptr().wrapping_sub(position.wrapping_mul(size_of::<T>())));
+    }
+
+    /// Whether that is worthwhile.
+    pub(crate) const fn is_large(&self) -> bool {
+        self.mask >= const { pacing::FETCH_BYTES / if size_of::<T>() == 0 { 1 } else { size_of::<T>() } }
     }
 
     /// Number of the full slot with this hash whose entry `is_same`.

@@ -55,6 +55,8 @@ mod tuning {
     /// Smallest arena, in bytes, of which parts are retired early. Smaller ones leave whole: the next one of the size
     /// is likely to need the pages.
     pub(crate) const RETIRE_FROM: usize = 1 << 20;
+    /// Bytes of entries from which on lookups fetch entries and tags at once: more than the caches hold.
+    pub(crate) const FETCH_BYTES: usize = 64 << 20;
     /// Changes of tables with fewer slots are counted but not timed.
     pub(crate) const TIMED_SLOTS: usize = 2048;
 }
@@ -71,9 +73,12 @@ mod tuning {
     pub(crate) const CHUNKS: (usize, usize, usize) = (64, 256, 16);
     pub(crate) const BLOCK_BYTES: usize = 512;
     pub(crate) const RETIRE_FROM: usize = 512;
+    pub(crate) const FETCH_BYTES: usize = 1024;
     pub(crate) const TIMED_SLOTS: usize = 16;
 }
-pub(crate) use tuning::{BLOCK_BYTES, RETIRE_BYTES, RETIRE_FROM, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS};
+pub(crate) use tuning::{
+    BLOCK_BYTES, FETCH_BYTES, RETIRE_BYTES, RETIRE_FROM, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS,
+};
 
 use crate::window::WIDTH;
 
@@ -88,13 +93,9 @@ pub(crate) const LEAST_FLOOR: usize = load_limit(tuning::SHRINK_SLOTS / 2);
 
 static_assertions::const_assert!(STEP_HOMES >= HOMES_PER_WRITE * tuning::STEP_WRITES as usize);
 static_assertions::const_assert!(STEP_HOMES + WIDTH <= 128);
-static_assertions::const_assert!(
-    STEP_HOMES + WIDTH <= tuning::WHOLE_BYTES / tuning::STEP_ENTRY_BYTES
-);
+static_assertions::const_assert!(STEP_HOMES + WIDTH <= tuning::WHOLE_BYTES / tuning::STEP_ENTRY_BYTES);
 static_assertions::const_assert!(STEP_HOMES + WIDTH <= 2 * tuning::WHOLE_SLOTS);
-static_assertions::const_assert!(
-    HOMES_PER_WRITE.is_multiple_of(WIDTH) && STEP_HOMES.is_multiple_of(WIDTH)
-);
+static_assertions::const_assert!(HOMES_PER_WRITE.is_multiple_of(WIDTH) && STEP_HOMES.is_multiple_of(WIDTH));
 static_assertions::const_assert!(tuning::CHUNKS.0.is_power_of_two() && tuning::CHUNKS.1.is_power_of_two());
 static_assertions::const_assert!(WIDTH <= tuning::CHUNKS.0 && tuning::CHUNKS.0 <= tuning::CHUNKS.1);
 static_assertions::const_assert!(HOMES_PER_WRITE + WIDTH <= STEPPED_SLOTS);

@@ -64,6 +64,9 @@ impl<T> Table<T> {
     /// Flag: the table does not shrink by itself.
     const GROW_ONLY: u8 = 4;
 
+    /// Flag: `main` is larger than the caches.
+    const LARGE: u8 = 8;
+
     #[inline]
     pub(crate) const fn new() -> Self {
         Self {
@@ -79,7 +82,7 @@ impl<T> Table<T> {
     pub(crate) fn with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
         let slots = pacing::slots_for(capacity).ok_or(TryReserveError::CapacityOverflow)?;
         let mut table = Self::new();
-        table.main = Generation::new(slots)?;
+        table.main = Generation::new_whole(slots)?;
         table.growth_left = pacing::load_limit(slots);
         table.raise_floor(capacity)?;
         Ok(table)
@@ -103,10 +106,16 @@ impl<T> Table<T> {
         self.brief.flags & Self::NAMED != 0
     }
 
-    /// Whether a write needs to see to `main` alone: there is no change, and nobody to tell.
+    /// Whether a write needs to see to `main` alone: there is no change, nobody to tell and nothing to fetch.
     #[inline]
     pub(crate) const fn is_plain(&self) -> bool {
-        self.brief.flags & (Self::CHANGING | Self::NAMED) == 0
+        self.brief.flags & (Self::CHANGING | Self::NAMED | Self::LARGE) == 0
+    }
+
+    /// Whether a lookup needs to see to `main` alone, and nothing to fetch.
+    #[inline]
+    const fn is_simple(&self) -> bool {
+        self.brief.flags & (Self::CHANGING | Self::LARGE) == 0
     }
 
     /// Whether the table shrinks by itself.
@@ -198,7 +207,7 @@ impl<T> Table<T> {
     /// The entry with this hash that `is_same`.
     #[inline]
     pub(crate) fn get(&self, hash: u64, is_same: impl FnMut(&T) -> bool) -> Option<NonNull<T>> {
-        if self.is_changing() {
+        if !self.is_simple() {
             return self.get_split(hash, is_same);
         }
         self.main.find(hash, is_same).map(|slot| self.main.entry(slot))
@@ -210,9 +219,15 @@ impl<T> Table<T> {
         self.find_split(hash, is_same).map(|place| self.entry(place))
     }
 
+    /// Finds an entry in two generations, or in one that is large.
     #[inline]
     fn find_split(&self, hash: u64, mut is_same: impl FnMut(&T) -> bool) -> Option<Place> {
-        let old = self.old()?;
+        if self.main.is_large() {
+            self.main.fetch_entries(hash);
+        }
+        let Some(old) = self.old() else {
+            return self.main.find(hash, is_same).map(Place::main);
+        };
         let side = old.side(hash);
         if side != Side::Old {
             let found = self.main.find(hash, &mut is_same).map(Place::main);
@@ -231,7 +246,7 @@ impl<T> Table<T> {
         is_same: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Option<Place> {
-        if self.is_changing() {
+        if !self.is_simple() {
             return self.find_to_remove_split(hash, is_same, hasher);
         }
         self.main.find(hash, is_same).map(Place::main)
@@ -246,10 +261,7 @@ impl<T> Table<T> {
         hasher: impl Fn(&T) -> u64,
     ) -> Option<Place> {
         self.grow_work(&hasher);
-        if self.is_changing() {
-            return self.find_split(hash, is_same);
-        }
-        self.main.find(hash, is_same).map(Place::main)
+        self.find_split(hash, is_same)
     }
 
     /// The place of the entry with this hash that `is_same`, or else a vacant place that can be [filled](Self::fill)
@@ -261,7 +273,7 @@ impl<T> Table<T> {
         is_same: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Result<Place, Place> {
-        if self.is_changing() {
+        if !self.is_simple() {
             return self.find_or_place_split(hash, is_same, hasher);
         }
         match self.main.find_or_vacant(hash, is_same) {
@@ -279,6 +291,9 @@ impl<T> Table<T> {
         mut is_same: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Result<Place, Place> {
+        if self.main.is_large() {
+            self.main.fetch_entries(hash);
+        }
         self.grow_work(&hasher);
         let (side, room) = self.old().map_or((Side::Main, 0), |old| (old.side(hash), old.items));
         if side == Side::Main {
@@ -303,6 +318,9 @@ impl<T> Table<T> {
             const { assert!(pacing::shrink_below(pacing::FIRST_SLOTS, 0) == 0) };
             self.main = Generation::new(pacing::FIRST_SLOTS).unwrap_or_else(|error| error.raise());
             self.growth_left = pacing::load_limit(pacing::FIRST_SLOTS);
+            if self.main.is_large() {
+                self.update_shrink_at();
+            }
         } else {
             self.grow(&hasher);
         }
@@ -448,8 +466,10 @@ impl<T> Table<T> {
         drop(started);
     }
 
-    /// Recomputes when removals start a shrink.
+    /// Recomputes what follows from the size of `main`: whether it is large, and when removals start a shrink.
     pub(crate) fn update_shrink_at(&mut self) {
+        self.brief.flags &= !Self::LARGE;
+        self.brief.flags |= if self.main.is_large() { Self::LARGE } else { 0 };
         let may = self.auto_shrink() && !self.is_changing();
         self.shrink_at = if may { pacing::shrink_below(self.main.slots(), self.floor()) } else { 0 };
     }

@@ -15,6 +15,15 @@ pub(crate) use portable::Window;
 #[cfg(all(target_feature = "sse2", not(feature = "portable")))]
 pub(crate) use sse2::Window;
 
+/// Brings the cache line at `address` nearer. Any address will do.
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(all(target_feature = "sse2", not(feature = "portable")))]
+    sse2::prefetch(address);
+    #[cfg(any(feature = "portable", not(target_feature = "sse2")))]
+    let _ = address;
+}
+
 /// Tags in a window.
 pub(crate) const WIDTH: usize = 16;
 
