@@ -25,29 +25,13 @@ use core::ptr::NonNull;
 use ebbtide_alloc::Region;
 
 use crate::error::TryReserveError;
+use crate::memory::{Memory, PAGE};
 use crate::pacing;
 use crate::tag::Tag;
 use crate::window::{Matches, WIDTH, Window, prefetch};
 
-/// Regions separate entries from tags by whole pages, so that entries can be retired without the tags.
-const PAGE: usize = 4096;
-/// Alignment of a region's base.
-const UNIT: usize = 64 << 10;
-
 /// The window that every map without memory shares.
 static EMPTY_TAGS: [u8; WIDTH] = [Tag::EMPTY.0; WIDTH];
-
-/// Where the bytes of a generation come from: a function of its slots and the type of its entries, so that it needs
-/// no room in the map.
-#[derive(Clone, Copy, Debug)]
-enum Memory {
-    /// The shared window. There is nothing to free.
-    Shared,
-    /// A block of the global allocator. The tags start at this offset.
-    Block(Layout, usize),
-    /// An arena of so many bytes. The tags start at this offset from its base.
-    Arena(usize, usize),
-}
 
 /// One bucket array of entries `T`.
 #[derive(Debug)]
@@ -85,43 +69,12 @@ impl<T> Generation<T> {
     #[inline]
     fn new_in(slots: usize, region: fn(usize) -> Option<Region>) -> Result<Self, TryReserveError> {
         debug_assert!(slots == 0 || slots.is_power_of_two() && slots >= 4);
-        let tags = match Self::memory_of(slots).ok_or(TryReserveError::CapacityOverflow)? {
+        let tags = match Memory::of::<T>(slots).ok_or(TryReserveError::CapacityOverflow)? {
             Memory::Shared => return Ok(Self::without_slots()),
             Memory::Block(layout, offset) => Self::new_block(layout, offset, slots)?,
             Memory::Arena(bytes, offset) => Self::new_arena(bytes, offset, slots, region)?,
         };
         Ok(Self { tags, mask: slots - 1, marker: PhantomData })
-    }
-
-    /// What memory a generation of `slots` has. `None` if it does not fit the address space.
-    const fn memory_of(slots: usize) -> Option<Memory> {
-        if slots == 0 {
-            return Some(Memory::Shared);
-        }
-        // Each sum below is less than twice this one.
-        let Some(entries) = slots.checked_mul(size_of::<T>() + 1) else { return None };
-        let Some(bytes) = entries.checked_add(2 * UNIT + 2 * align_of::<T>()) else { return None };
-        // SAFETY: the slots are more than 0 and fit.
-        if bytes > isize::MAX as usize { None } else { Some(unsafe { Self::memory_of_valid(slots) }) }
-    }
-
-    /// As [`memory_of`](Self::memory_of), without asking.
-    ///
-    /// # Safety
-    /// That one does not return `None` for `slots`, which are not 0.
-    #[inline]
-    const unsafe fn memory_of_valid(slots: usize) -> Memory {
-        let align = if align_of::<T>() > WIDTH { align_of::<T>() } else { WIDTH };
-        let data = slots * size_of::<T>();
-        let offset = (data + align - 1) & !(align - 1);
-        let bytes = offset + slots + WIDTH;
-        if bytes <= pacing::BLOCK_BYTES || align > UNIT {
-            // SAFETY: an alignment is a power of two, and that the size fits says the caller.
-            return Memory::Block(unsafe { Layout::from_size_align_unchecked(bytes, align) }, offset);
-        }
-        let align = if align > PAGE { align } else { PAGE };
-        let offset = (data + align - 1) & !(align - 1);
-        Memory::Arena((offset + slots + WIDTH + UNIT - 1) & !(UNIT - 1), offset)
     }
 
     /// What memory this generation has.
@@ -131,7 +84,7 @@ impl<T> Generation<T> {
             return Memory::Shared;
         }
         // SAFETY: it was not `None` when the generation was made of as many slots, and they are not 0.
-        unsafe { Self::memory_of_valid(self.mask + 1) }
+        unsafe { Memory::of_valid::<T>(self.mask + 1) }
     }
 
     #[inline]
@@ -262,12 +215,11 @@ impl<T> Generation<T> {
         unsafe { Window::load(self.window_at(position)) }
     }
 
-    /// Fetches the entries around the home of `hash` while its tags are on their way, where neither is likely to be in
-    /// a cache. Most of all that makes two walks of the page table one after the other into two at once.
+    /// Fetches the first entry that may have this hash while its tag is on its way, where neither is likely to be in a
+    /// cache. Most of all that makes two walks of the page table one after the other into two at once.
     #[inline]
     pub(crate) fn fetch_entries(&self, hash: u64) {
-        let position = self.home(hash) + WIDTH / 4;
-        prefetch(self.tags.as_ptr().wrapping_sub(position.wrapping_mul(size_of::<T>())));
+        prefetch(self.entry(self.home(hash)).as_ptr().cast());
     }
 
     /// Whether that is worthwhile.

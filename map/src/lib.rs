@@ -9,11 +9,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `map/`, `entry`, `iter`, `into_iter`, `drain` | the public API |
-//! | `table` | the raw table: two generations behind one interface; `clone` and `verify` of it |
+//! | `table`, `size` | the raw table: two generations behind one interface; `clone` and `verify` of it |
 //! | `evacuate`, `life` | changes of generation; what is counted about them |
 //! | `old` | the generation that is being evacuated |
 //! | `scan` | visits all entries |
-//! | `generation` | memory and probing of one bucket array |
+//! | `generation`, `memory` | memory and probing of one bucket array |
 //! | `registry`, `observer`, `stats` | what maps tell the process |
 //! | `pacing` | when to change, and how much to move: pure arithmetic |
 //! | `window/`, `tag`, `error`, `boxed` | leaves |
@@ -44,11 +44,13 @@ mod into_iter;
 mod iter;
 mod life;
 mod map;
+mod memory;
 mod observer;
 mod old;
 mod pacing;
 mod registry;
 mod scan;
+mod size;
 mod stats;
 mod table;
 mod tag;

@@ -15,6 +15,11 @@
 //!   than L(n/2) - L(n)/4 = 7n/32. A reservation: the slack is what was reserved, which can be less than n/16, and
 //!   then running out of it ends the change at once.
 //!
+//! Behind the last slot a second round goes over the first slots again, for entries whose probes wrapped around the end.
+//! It ends where the furthest of these probes does: after a few windows, or after n slots for a hasher that clusters.
+//! All homes are passed then, so that the old generation takes no entry any more; the slack of the new one, at least
+//! three times n/16, is what these writes use.
+//!
 //! The table checks both bounds on each insert all the same, since a hasher that answers differently each time
 //! can leave entries behind.
 

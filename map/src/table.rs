@@ -19,10 +19,8 @@ use crate::error::TryReserveError;
 use crate::generation::Generation;
 use crate::life::{Brief, Extra};
 use crate::old::{Old, Side};
-use crate::pacing::{self, ChangeKind};
-use crate::scan::Scan;
+use crate::pacing;
 use crate::tag::Tag;
-use crate::window::WIDTH;
 
 /// A slot of one of the generations.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +63,7 @@ impl<T> Table<T> {
     const GROW_ONLY: u8 = 4;
 
     /// Flag: `main` is larger than the caches.
-    const LARGE: u8 = 8;
+    pub(crate) const LARGE: u8 = 8;
 
     #[inline]
     pub(crate) const fn new() -> Self {
@@ -106,10 +104,10 @@ impl<T> Table<T> {
         self.brief.flags & Self::NAMED != 0
     }
 
-    /// Whether a write needs to see to `main` alone: there is no change, nobody to tell and nothing to fetch.
+    /// Whether a write needs to see to `main` alone: there is no change, and nobody to tell.
     #[inline]
     pub(crate) const fn is_plain(&self) -> bool {
-        self.brief.flags & (Self::CHANGING | Self::NAMED | Self::LARGE) == 0
+        self.brief.flags & (Self::CHANGING | Self::NAMED) == 0
     }
 
     /// Whether a lookup needs to see to `main` alone, and nothing to fetch.
@@ -191,7 +189,7 @@ impl<T> Table<T> {
     }
 
     #[inline]
-    fn generation(&self, in_old: bool) -> &Generation<T> {
+    pub(crate) fn generation(&self, in_old: bool) -> &Generation<T> {
         match self.old() {
             Some(old) if in_old => &old.generation,
             _ => &self.main,
@@ -216,15 +214,15 @@ impl<T> Table<T> {
     #[cold]
     #[inline(never)]
     fn get_split(&self, hash: u64, is_same: impl FnMut(&T) -> bool) -> Option<NonNull<T>> {
+        if self.main.is_large() {
+            self.main.fetch_entries(hash);
+        }
         self.find_split(hash, is_same).map(|place| self.entry(place))
     }
 
     /// Finds an entry in two generations, or in one that is large.
     #[inline]
     fn find_split(&self, hash: u64, mut is_same: impl FnMut(&T) -> bool) -> Option<Place> {
-        if self.main.is_large() {
-            self.main.fetch_entries(hash);
-        }
         let Some(old) = self.old() else {
             return self.main.find(hash, is_same).map(Place::main);
         };
@@ -246,7 +244,7 @@ impl<T> Table<T> {
         is_same: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Option<Place> {
-        if !self.is_simple() {
+        if self.is_changing() {
             return self.find_to_remove_split(hash, is_same, hasher);
         }
         self.main.find(hash, is_same).map(Place::main)
@@ -273,7 +271,7 @@ impl<T> Table<T> {
         is_same: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Result<Place, Place> {
-        if !self.is_simple() {
+        if self.is_changing() {
             return self.find_or_place_split(hash, is_same, hasher);
         }
         match self.main.find_or_vacant(hash, is_same) {
@@ -291,9 +289,6 @@ impl<T> Table<T> {
         mut is_same: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Result<Place, Place> {
-        if self.main.is_large() {
-            self.main.fetch_entries(hash);
-        }
         self.grow_work(&hasher);
         let (side, room) = self.old().map_or((Side::Main, 0), |old| (old.side(hash), old.items));
         if side == Side::Main {
@@ -443,148 +438,6 @@ impl<T> Table<T> {
             self.growth_left += usize::from(self.main.vacate(slot));
             self.main.entry(slot).read()
         }
-    }
-
-    /// Starts a shrink if few entries are left. Called after a removal.
-    #[inline]
-    pub(crate) fn shrink_if_sparse(&mut self) {
-        if self.items < self.shrink_at {
-            self.start_shrink();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn start_shrink(&mut self) {
-        let slots = self.main.slots() / 2;
-        let started = if self.items == 0 {
-            self.replace_main(ChangeKind::Shrink, slots)
-        } else {
-            self.begin(ChangeKind::Shrink, slots)
-        };
-        // Without memory for the smaller table the larger one still works. The next removal tries again.
-        drop(started);
-    }
-
-    /// Recomputes what follows from the size of `main`: whether it is large, and when removals start a shrink.
-    pub(crate) fn update_shrink_at(&mut self) {
-        self.brief.flags &= !Self::LARGE;
-        self.brief.flags |= if self.main.is_large() { Self::LARGE } else { 0 };
-        let may = self.auto_shrink() && !self.is_changing();
-        self.shrink_at = if may { pacing::shrink_below(self.main.slots(), self.floor()) } else { 0 };
-    }
-
-    /// Makes room for `additional` more entries. During a change that it does not fit in, ends that first.
-    pub(crate) fn reserve(
-        &mut self,
-        additional: usize,
-        hasher: &impl Fn(&T) -> u64,
-    ) -> Result<(), TryReserveError> {
-        if additional <= self.growth_left - self.old_items() {
-            return Ok(());
-        }
-        let wanted = self.items.checked_add(additional).ok_or(TryReserveError::CapacityOverflow)?;
-        let mut slots = pacing::slots_for(wanted).ok_or(TryReserveError::CapacityOverflow)?;
-        self.finish(hasher);
-        if additional <= self.growth_left {
-            return Ok(());
-        }
-        // Tombstones can leave less room than the size promises. Sheds them if they are many, else doubles.
-        let now = self.main.slots();
-        if slots <= now {
-            let half_empty = wanted <= pacing::load_limit(now) / 2;
-            slots =
-                if half_empty { now } else { now.checked_mul(2).ok_or(TryReserveError::CapacityOverflow)? };
-        }
-        let kind = if slots == now { ChangeKind::SameSize } else { ChangeKind::Grow };
-        self.change(kind, slots, hasher)
-    }
-
-    /// Ends a change, then shrinks to the fewest slots for the entries and `capacity`, at once.
-    pub(crate) fn shrink_to(
-        &mut self,
-        capacity: usize,
-        hasher: &impl Fn(&T) -> u64,
-    ) -> Result<(), TryReserveError> {
-        if let Some(extra) = &mut self.extra {
-            extra.floor = extra.floor.min(capacity);
-        }
-        self.finish(hasher);
-        let slots = pacing::slots_for(self.items.max(capacity)).ok_or(TryReserveError::CapacityOverflow)?;
-        if slots < self.main.slots() {
-            self.change(ChangeKind::Shrink, slots, hasher)?;
-            self.finish(hasher);
-        }
-        self.update_shrink_at();
-        Ok(())
-    }
-
-    /// Drops all entries and keeps the capacity.
-    pub(crate) fn clear(&mut self) {
-        /// Forgets the entries even if dropping one panics.
-        struct Forget<'a, T>(&'a mut Table<T>);
-        impl<T> Drop for Forget<'_, T> {
-            fn drop(&mut self) {
-                self.0.forget_entries();
-            }
-        }
-        let guard = Forget(self);
-        guard.0.drop_entries();
-    }
-
-    /// Drops all entries in place. They must be forgotten after it.
-    #[inline]
-    fn drop_entries(&mut self) {
-        if core::mem::needs_drop::<T>() && self.items > 0 {
-            // SAFETY: the scan yields each full slot once, and the caller forgets them all.
-            Scan::new(self).for_each(|entry| unsafe { entry.drop_in_place() });
-        }
-    }
-
-    /// Counts no entries any more: they are the caller's, and the table can only be forgotten or dropped.
-    pub(crate) fn disown(&mut self) {
-        self.items = 0;
-        if let Some(old) = self.old_mut() {
-            old.items = 0;
-        }
-    }
-
-    /// Marks all slots empty, without dropping what is there. O(1) if none was used.
-    pub(crate) fn forget_entries(&mut self) {
-        let changing = self.take_old().is_some();
-        if self.growth_left < pacing::load_limit(self.main.slots()) {
-            self.main.clear_tags();
-        }
-        self.items = 0;
-        self.growth_left = pacing::load_limit(self.main.slots());
-        self.update_shrink_at();
-        if changing {
-            self.publish_all();
-        }
-        if self.is_named() {
-            self.publish_len();
-        }
-    }
-
-    /// Keeps the entries for which `keep` says so. Drops the others one by one.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
-        for in_old in [false, true] {
-            let entries = if in_old { self.old_items() } else { self.items - self.old_items() };
-            let slots = if entries == 0 { 0 } else { self.generation(in_old).slots() };
-            for position in (0..slots).step_by(WIDTH) {
-                for offset in self.generation(in_old).window(position).full() {
-                    let place = Place { slot: position + offset, in_old };
-                    // SAFETY: the slot was full when the window was loaded, and only this loop vacates slots, each
-                    // after its one visit. The copies of a small table lie beyond the window at 0.
-                    unsafe {
-                        if !keep(self.entry(place).as_mut()) {
-                            drop(self.take(place));
-                        }
-                    }
-                }
-            }
-        }
-        self.shrink_if_sparse();
     }
 }
 

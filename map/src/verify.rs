@@ -56,7 +56,6 @@ impl<T> Table<T> {
         assert_eq!(self.growth_left, limit - used, "load limit {limit}, used {used}");
         assert!(self.shrink_at == 0 || (!self.is_changing() && self.auto_shrink()));
         assert_eq!(self.is_changing(), self.old().is_some());
-        assert!(!self.is_plain() || !self.main.is_large());
         let Some(old) = self.old() else { return };
         assert!(self.growth_left >= old.items, "no room for {} old entries", old.items);
         if old.is_drained_of_entries() {

@@ -13,16 +13,12 @@ mod tests;
 #[cfg(any(feature = "portable", not(target_feature = "sse2")))]
 pub(crate) use portable::Window;
 #[cfg(all(target_feature = "sse2", not(feature = "portable")))]
-pub(crate) use sse2::Window;
+pub(crate) use sse2::{Window, prefetch};
 
-/// Brings the cache line at `address` nearer. Any address will do.
+/// Brings the cache line at `address` nearer, where that can be said. Any address will do.
+#[cfg(any(feature = "portable", not(target_feature = "sse2")))]
 #[inline]
-pub(crate) fn prefetch(address: *const u8) {
-    #[cfg(all(target_feature = "sse2", not(feature = "portable")))]
-    sse2::prefetch(address);
-    #[cfg(any(feature = "portable", not(target_feature = "sse2")))]
-    let _ = address;
-}
+pub(crate) fn prefetch(_address: *const u8) {}
 
 /// Tags in a window.
 pub(crate) const WIDTH: usize = 16;

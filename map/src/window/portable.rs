@@ -63,7 +63,7 @@ impl Window {
             let full = (word & SIGN_BITS) >> 7;
             // 0xff in each full byte.
             let bytes = (full << 8).wrapping_sub(full);
-            (word & !bytes | full * u64::from(Tag::TOMBSTONE.0)).to_le()
+            ((word & !bytes) | (full * u64::from(Tag::TOMBSTONE.0))).to_le()
         });
         // SAFETY: the caller vouches for sixteen writable bytes; `write_unaligned` needs no alignment.
         unsafe { tags.cast::<[u64; 2]>().write_unaligned(buried) };

@@ -2,18 +2,19 @@
 #![allow(unsafe_code, reason = "loads sixteen bytes through a pointer")]
 
 use core::arch::x86_64::{
-    __m128i, _MM_HINT_T0, _mm_and_si128, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_cmpgt_epi8, _mm_loadu_si128,
-    _mm_movemask_epi8, _mm_or_si128, _mm_prefetch, _mm_set1_epi8, _mm_setzero_si128, _mm_storeu_si128,
+    __m128i, _mm_and_si128, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_cmpgt_epi8, _mm_loadu_si128,
+    _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8, _mm_setzero_si128, _mm_storeu_si128,
 };
 
 use super::Matches;
 use crate::tag::Tag;
 
 /// Brings the cache line at `address` nearer. Any address will do.
+#[cfg(not(feature = "portable"))]
 #[inline]
 pub(crate) fn prefetch(address: *const u8) {
     // SAFETY: SSE is on where SSE2 is. The instruction never faults.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    unsafe { core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast()) };
 }
 
 /// Sixteen tags in a vector register.
