@@ -2,7 +2,7 @@
 //!
 //! A map has one *generation* (bucket array) in the steady state and two while it changes size. Each insert or remove
 //! then moves the entries of a few *home buckets* from the old generation to the new, in order, so that no single
-//! operation pauses. Bucket arrays of more than a few KiB lie in arenas of [`ebbtide_alloc`]; the pages behind the
+//! operation pauses. Bucket arrays of more than 128 KiB lie in arenas of [`ebbtide_alloc`]; the pages behind the
 //! frontier of evacuation are dead at once, so the peak while growing is little more than the final size.
 //!
 //! # Files, each uses those below it

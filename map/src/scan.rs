@@ -33,7 +33,7 @@ struct Course {
 
 impl Course {
     fn of<T>(generation: &Generation<T>) -> Self {
-        let size = pacing::scan_chunk(generation.slots());
+        let size = pacing::scan_chunk(generation.slots()).min(generation.slots().max(WIDTH));
         Self { base: generation.tags(), size, mask: (generation.slots() / size).max(1) - 1, chunk: 0 }
     }
 
@@ -162,8 +162,7 @@ impl<T> Scan<T> {
                 let tags = self.rest.next_chunk();
                 self.enter(tags);
             } else {
-                // SAFETY: a full slot is left, so there is a window after this one: in a table of at least a chunk the
-                // chunk has one, and in a smaller one all windows lie before its last full slot.
+                // SAFETY: the chunk has one more window.
                 unsafe { self.enter_window() };
             }
         }
@@ -212,25 +211,27 @@ impl<T> Iterator for Scan<T> {
     fn fold<B, F: FnMut(B, NonNull<T>) -> B>(mut self, init: B, mut f: F) -> B {
         let mut folded = init;
         loop {
+            // To the end of the generation, where the order of chunks comes back to the first: without counting.
             while self.left > 0 {
                 let (mut full, mut entries, mut tags) = (self.full, self.entries, self.tags);
                 for window in (0..=self.windows).rev() {
-                    self.left -= full.count();
                     for offset in full {
                         // SAFETY: as in `next`.
                         folded = f(folded, unsafe { entries.sub(offset + 1) });
                     }
-                    if window == 0 || self.left == 0 {
-                        break;
-                    }
-                    // SAFETY: as in `find_full`: a full slot is left, and a window of this chunk.
-                    unsafe {
-                        tags = tags.add(WIDTH);
-                        entries = entries.sub(WIDTH);
-                        full = Window::load(tags.as_ptr()).full();
+                    if window > 0 {
+                        // SAFETY: the chunk has one more window.
+                        unsafe {
+                            tags = tags.add(WIDTH);
+                            entries = entries.sub(WIDTH);
+                            full = Window::load(tags.as_ptr()).full();
+                        }
                     }
                 }
                 let tags = self.rest.next_chunk();
+                if self.rest.course.chunk == 0 {
+                    break;
+                }
                 self.enter(tags);
             }
             self.left = self.rest.next_generation();
