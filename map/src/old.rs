@@ -270,12 +270,20 @@ impl<T> Old<T> {
         }
     }
 
-    /// Retires the next batch of tags, once no entry is left. Returns whether all are.
+    /// Retires what was kept for chains that wrap around, then the tags, in batches, once no entry is left. Returns
+    /// whether all are.
     pub(crate) fn retire_tags(&mut self) -> bool {
         debug_assert!(self.is_drained_of_entries());
         self.settled = self.generation.slots();
         if !self.generation.can_retire() {
             return true;
+        }
+        if self.retire_from > 0 {
+            let end = self.retire_from.min(self.generation.slots() * size_of::<T>());
+            self.retire_from = 0;
+            // SAFETY: no entry is left, and none comes here any more, as all homes are passed.
+            unsafe { self.generation.retire_entries(0, end) };
+            return false;
         }
         let end = self.generation.tags_len().min(self.drained + pacing::RETIRE_BYTES);
         // SAFETY: all homes are settled, so that no lookup comes here, and a scan passes over a generation without

@@ -59,7 +59,7 @@ mod tuning {
     pub(crate) const BLOCK_BYTES: usize = 128 << 10;
     /// Smallest arena, in bytes, of which parts are retired early. Smaller ones leave whole: the next one of the size
     /// is likely to need the pages.
-    pub(crate) const RETIRE_FROM: usize = 512 << 10;
+    pub(crate) const RETIRE_FROM: usize = 256 << 10;
     /// Bytes of entries from which on lookups fetch entries and tags at once: more than the caches hold.
     pub(crate) const FETCH_BYTES: usize = 64 << 20;
     /// Changes of tables with fewer slots are counted but not timed.
