@@ -14,7 +14,7 @@ use crate::os::{Os, resident_bytes};
 use crate::page_heap::Request;
 use crate::sync::{AtomicU8, Ordering};
 use crate::unit_table::RunKind;
-use crate::units::{PAGE, UNIT, UnitCount, UnitIndex, page_mask};
+use crate::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;
 
 /// What happens to pages that a region retires.
@@ -72,6 +72,8 @@ pub struct Region {
     len: usize,
     /// The bytes that may hold anything but zero since before the region began.
     dirty: Range<usize>,
+    /// It has huge pages, which clearing by the OS would split.
+    huge: bool,
 }
 
 // SAFETY: a region owns its memory like a box of bytes; nothing of it belongs to a thread.
@@ -88,6 +90,13 @@ impl Region {
     #[must_use]
     pub fn new(bytes: usize) -> Option<Self> {
         HEAP.new_region(bytes)
+    }
+
+    /// As [`new`](Self::new), for data that is soon written as a whole: it lies in huge pages if it fills them well. The
+    /// first touch of one takes as long as that of about a hundred small ones.
+    #[must_use]
+    pub fn new_whole(bytes: usize) -> Option<Self> {
+        HEAP.new_whole_region(bytes)
     }
 
     /// The first byte.
@@ -121,7 +130,7 @@ impl Region {
 
     fn clear(&self, range: Range<usize>) {
         let (first, last) = (range.start.next_multiple_of(PAGE), range.end & !(PAGE - 1));
-        let by_os = first < last && last - first >= CLEAR_BY_OS;
+        let by_os = first < last && last - first >= CLEAR_BY_OS && !self.huge;
         // SAFETY: the range lies inside the region, and whole pages of it hold nothing that the owner needs.
         unsafe {
             let base = self.base;
@@ -155,6 +164,25 @@ impl Region {
         pages.len() * PAGE
     }
 
+    /// Takes the region apart: its base, which with [`len`](Self::len) is all that [`from_raw`](Self::from_raw) needs.
+    /// Until then it lives on.
+    #[must_use]
+    pub const fn into_raw(self) -> NonNull<u8> {
+        let base = self.base;
+        core::mem::forget(self);
+        base
+    }
+
+    /// Puts a region together again. What it holds counts as written by its owner, so [`zero`](Self::zero) clears all.
+    ///
+    /// # Safety
+    /// `base` came from [`into_raw`](Self::into_raw) of a region of `len` bytes, and of all values that this function
+    /// returns for it only one is ever dropped, as the last one that is used.
+    #[must_use]
+    pub const unsafe fn from_raw(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len, dirty: 0..len, huge: false }
+    }
+
     /// Bytes of the region that are resident, as the kernel sees it; all of them if it cannot be asked.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
@@ -172,22 +200,37 @@ impl Drop for Region {
 impl<O: Os> Heap<O> {
     pub(crate) fn new_region(&self, bytes: usize) -> Option<Region> {
         let units = UnitCount::covering(bytes)?;
+        self.region_in(units, units, Purpose::Arena)
+    }
+
+    pub(crate) fn new_whole_region(&self, bytes: usize) -> Option<Region> {
+        let units = UnitCount::covering(bytes)?;
+        let whole = UnitCount::covering(bytes.checked_next_multiple_of(HUGE)?)?;
+        if bytes >= HUGE && whole.bytes() - units.bytes() <= bytes / 16 {
+            return self.region_in(units, whole, Purpose::Huge);
+        }
+        self.region_in(units, units, Purpose::Arena)
+    }
+
+    /// A region of `units`, in a run of `room`.
+    fn region_in(&self, units: UnitCount, room: UnitCount, purpose: Purpose) -> Option<Region> {
         if units.0 == 0 {
             return None;
         }
         let request = Request {
-            units,
+            units: room,
             room: UnitCount(0),
-            align: 1,
-            purpose: Purpose::Arena,
+            align: if purpose == Purpose::Huge { (HUGE / UNIT) as u32 } else { 1 },
+            purpose,
             kind: RunKind::Region,
-            prefer_zero: bytes >= PREFER_ZERO,
+            // Huge pages are worth clearing: they are cleared much faster than small ones are brought in.
+            prefer_zero: purpose == Purpose::Arena && units.bytes() >= PREFER_ZERO,
         };
         let run = {
             let mut page_heap = self.page_heap();
             let run = page_heap.allocate(&self.context(), self.reservation, request)?;
             // Under the lock, as for a large block.
-            (0..units.0).for_each(|unit| self.space.meta(run.plus(unit)).clear_retired());
+            (0..room.0).for_each(|unit| self.space.meta(run.plus(unit)).clear_retired());
             self.space.meta(run).set_owned_pages(units.bytes() / PAGE);
             run
         };
@@ -204,7 +247,12 @@ impl<O: Os> Heap<O> {
         }
         self.counters.reacquired_total.add(reacquired * PAGE);
         self.counters.large_mallocs.add(1);
-        Some(Region { base: self.space.address(run), len: units.bytes(), dirty })
+        Some(Region {
+            base: self.space.address(run),
+            len: units.bytes(),
+            dirty,
+            huge: purpose == Purpose::Huge,
+        })
     }
 
     /// Retires pages of a region, given as numbers from its start.
@@ -287,6 +335,21 @@ mod tests {
             unsafe {
                 assert!((5..8 * UNIT).all(|at| region.base().add(at).read() == 0));
                 region.base().write_bytes(0xff, 8 * UNIT);
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_region_fills_huge_pages_or_has_none() {
+        for (bytes, huge) in [(HUGE - 1, false), (HUGE, true), (HUGE + 1, false), (20 * HUGE - PAGE, true)] {
+            let mut region = Region::new_whole(bytes).unwrap();
+            assert_eq!(region.len(), bytes.next_multiple_of(UNIT));
+            assert!(!huge || (region.base().as_ptr() as usize).is_multiple_of(HUGE));
+            region.zero(0..bytes);
+            // SAFETY: inside the region, which this test owns.
+            unsafe {
+                assert!((0..bytes).step_by(PAGE).all(|at| region.base().add(at).read() == 0));
+                region.base().write_bytes(7, bytes);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use ebbtide_benches::args::Args;
-use ebbtide_benches::maps::{self, Ebbtide, Hashbrown, Map};
+use ebbtide_benches::maps::{self, Ebbtide, Hashbrown, Map, Mapping, Types};
 use ebbtide_benches::memory::rss_counter;
 use ebbtide_benches::rng::Rng;
 use ebbtide_benches::summary::median;
@@ -48,6 +48,10 @@ fn run() -> Result<(), String> {
     let mut rows = Vec::new();
     for len in [1000, 100_000, 1_000_000, 8_000_000].into_iter().filter(|len| *len <= largest) {
         throughput(len, &args, &mut rows);
+    }
+    for len in [1000, 1_000_000].into_iter().filter(|len| *len <= largest) {
+        whole_maps(len, &args, &mut rows);
+        other_types(len, &args, &mut rows);
     }
     small_maps(&args, &mut rows);
     growth(largest, &args, &mut rows)?;
@@ -172,6 +176,99 @@ fn remove<M: Map>(len: usize, ops: usize) -> f64 {
     total / rounds as f64
 }
 
+/// Operations on whole maps, and churn: insert a new key, remove the oldest.
+fn whole_maps(len: usize, args: &Args, rows: &mut Vec<Row>) {
+    fn each<M: Map>(len: usize, ops: usize, work: impl Fn(&mut Option<M>)) -> f64 {
+        let source: M = maps::filled(len);
+        let rounds = (ops / len).clamp(1, 50);
+        let total: f64 = (0..rounds)
+            .map(|_| {
+                let mut map = Some(source.clone());
+                time(len, || work(&mut map))
+            })
+            .sum();
+        total / rounds as f64
+    }
+    fn copied<M: Map>(map: &mut Option<M>) {
+        black_box(&map.clone());
+    }
+    fn dropped<M: Map>(map: &mut Option<M>) {
+        *map = None;
+    }
+    fn retained<M: Map>(map: &mut Option<M>) {
+        map.iter_mut().for_each(M::keep_even);
+    }
+    fn extended<M: Map>(len: usize, ops: usize) -> f64 {
+        let rounds = (ops / len).max(1);
+        time(rounds * len, || {
+            for _ in 0..rounds {
+                let mut map = M::with_room(0);
+                map.extend((0..len).map(|index| (maps::key(index), index as u64)));
+                black_box(&map);
+            }
+        })
+    }
+    fn churned<M: Map>(len: usize, ops: usize) -> f64 {
+        let mut map: M = maps::filled(len);
+        time(ops, || {
+            for index in 0..ops {
+                map.put(maps::key(len + index), 0);
+                black_box(map.take(maps::key(index)));
+            }
+        })
+    }
+    let ops = if args.quick { OPS / 4 } else { OPS };
+    let name = |what: &str| format!("{what} {}", short(len));
+    let ours = |work: fn(&mut Option<Ebbtide>)| move || each(len, ops, work);
+    let theirs = |work: fn(&mut Option<Hashbrown>)| move || each(len, ops, work);
+    alternate(name("clone and drop"), args, rows, ours(copied), theirs(copied));
+    alternate(name("drop"), args, rows, ours(dropped), theirs(dropped));
+    alternate(name("retain half"), args, rows, ours(retained), theirs(retained));
+    alternate(
+        name("extend"),
+        args,
+        rows,
+        || extended::<Ebbtide>(len, ops),
+        || extended::<Hashbrown>(len, ops),
+    );
+    alternate(name("churn"), args, rows, || churned::<Ebbtide>(len, ops), || churned::<Hashbrown>(len, ops));
+}
+
+/// String keys, and values of 64 bytes.
+fn other_types(len: usize, args: &Args, rows: &mut Vec<Row>) {
+    type Text<M> = <M as Types>::Text;
+    fn insert_texts<M: Mapping<String, u64>>(keys: &[String]) -> f64 {
+        let keys = keys.to_vec();
+        time(keys.len(), || {
+            let mut map = M::default();
+            keys.into_iter().for_each(|key| map.put(key, 0));
+            black_box(map.has(&String::new()));
+        })
+    }
+    fn find_texts<M: Mapping<String, u64>>(keys: &[String]) -> f64 {
+        let mut map = M::default();
+        keys.iter().for_each(|key| map.put(key.clone(), 0));
+        time(keys.len(), || {
+            black_box(keys.iter().filter(|key| map.has(key)).count());
+        })
+    }
+    fn insert_wide<M: Mapping<u64, [u64; 8]>>(len: usize) -> f64 {
+        time(len, || {
+            let mut map = M::default();
+            (0..len).for_each(|index| map.put(maps::key(index), [index as u64; 8]));
+            black_box(map.has(&0));
+        })
+    }
+    let keys: Vec<String> = (0..len).map(|index| format!("key-{:016x}", maps::key(index))).collect();
+    let name = |what: &str| format!("{what} {}", short(len));
+    let (ours, theirs) = (insert_texts::<Text<Ebbtide>>, insert_texts::<Text<Hashbrown>>);
+    alternate(name("insert, String keys"), args, rows, || ours(&keys), || theirs(&keys));
+    let (ours, theirs) = (find_texts::<Text<Ebbtide>>, find_texts::<Text<Hashbrown>>);
+    alternate(name("hit, String keys"), args, rows, || ours(&keys), || theirs(&keys));
+    let (ours, theirs) = (insert_wide::<<Ebbtide as Types>::Wide>, insert_wide::<<Hashbrown as Types>::Wide>);
+    alternate(name("insert, 64-byte values"), args, rows, || ours(len), || theirs(len));
+}
+
 /// Maps of a few entries: made, filled, dropped. One operation is one map.
 fn small_maps(args: &Args, rows: &mut Vec<Row>) {
     fn maps_of<M: Map>(len: usize, ops: usize) -> f64 {
@@ -270,8 +367,9 @@ fn grow<M: Map>(len: usize) -> Value {
         }
     }
     let last = rss_counter().saturating_sub(start);
+    // Down to a twentieth, through four shrinks.
     let mut worst_remove = 0;
-    for index in 0..len {
+    for index in 0..len - len / 20 {
         let began = Instant::now();
         black_box(map.take(maps::key(index)));
         worst_remove = worst_remove.max(began.elapsed().as_nanos());

@@ -13,7 +13,7 @@ pub type Ebbtide = ebbtide::HashMap<u64, u64, FixedState>;
 pub type Hashbrown = hashbrown::HashMap<u64, u64, FixedState>;
 
 /// What both maps can do.
-pub trait Map: Sized {
+pub trait Map: Clone + Extend<(u64, u64)> {
     /// The column's name.
     const NAME: &'static str;
     /// An empty map with room for `capacity` entries.
@@ -26,6 +26,8 @@ pub trait Map: Sized {
     fn take(&mut self, key: u64) -> bool;
     /// The sum of all values.
     fn sum(&self) -> u64;
+    /// Keeps the entries with even values.
+    fn keep_even(&mut self);
 }
 
 macro_rules! map {
@@ -53,6 +55,10 @@ macro_rules! map {
                 self.remove(&key).is_some()
             }
 
+            fn keep_even(&mut self) {
+                self.retain(|_, value| *value % 2 == 0);
+            }
+
             #[inline]
             fn sum(&self) -> u64 {
                 self.values().fold(0, |sum, value| sum.wrapping_add(*value))
@@ -63,6 +69,58 @@ macro_rules! map {
 
 map!(Ebbtide, "ebbtide");
 map!(Hashbrown, "hashbrown");
+
+/// What maps with other keys and values can do.
+pub trait Mapping<K, V>: Default {
+    /// Inserts an entry.
+    fn put(&mut self, key: K, value: V);
+    /// Is the key there?
+    fn has(&self, key: &K) -> bool;
+    /// Removes a key. Was it there?
+    fn take(&mut self, key: &K) -> bool;
+}
+
+macro_rules! mapping {
+    ($type:ty) => {
+        impl<K: Eq + std::hash::Hash, V> Mapping<K, V> for $type {
+            #[inline]
+            fn put(&mut self, key: K, value: V) {
+                self.insert(key, value);
+            }
+
+            #[inline]
+            fn has(&self, key: &K) -> bool {
+                self.contains_key(key)
+            }
+
+            #[inline]
+            fn take(&mut self, key: &K) -> bool {
+                self.remove(key).is_some()
+            }
+        }
+    };
+}
+
+mapping!(ebbtide::HashMap<K, V, FixedState>);
+mapping!(hashbrown::HashMap<K, V, FixedState>);
+
+/// The maps of one side with other keys and values.
+pub trait Types {
+    /// With `String` keys.
+    type Text: Mapping<String, u64>;
+    /// With values of 64 bytes.
+    type Wide: Mapping<u64, [u64; 8]>;
+}
+
+impl Types for Ebbtide {
+    type Text = ebbtide::HashMap<String, u64, FixedState>;
+    type Wide = ebbtide::HashMap<u64, [u64; 8], FixedState>;
+}
+
+impl Types for Hashbrown {
+    type Text = hashbrown::HashMap<String, u64, FixedState>;
+    type Wide = hashbrown::HashMap<u64, [u64; 8], FixedState>;
+}
 
 /// The `index`-th key: scattered over all 64 bits, different for different indices.
 #[inline]
