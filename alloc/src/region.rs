@@ -48,9 +48,14 @@ pub fn retire_mode() -> Retire {
 }
 
 /// From this many bytes on it is cheaper to have the OS clear pages than to write them.
-const CLEAR_BY_OS: usize = 256 * 1024;
-/// From this many bytes on a region takes fresh address space rather than pages that need clearing.
-const PREFER_ZERO: usize = 1024 * 1024;
+const CLEAR_BY_OS: usize = 1024 * 1024;
+/// From this many bytes on a region takes fresh address space rather than pages that may need clearing.
+const PREFER_ZERO: usize = 10 * 1024 * 1024;
+/// Pages are handed on only between regions of at least this many bytes, so that the mappings which that splits stay few.
+const HAND_ON_FROM: usize = 2 * 1024 * 1024;
+/// So many times in the life of a process a region begins to hand its pages on. Each may split mappings, of which the
+/// kernel grants 65,530.
+const MOST_HANDED_ON: u64 = 8192;
 
 /// An arena: a run of 64 KiB units of its own, outside the size classes.
 ///
@@ -164,6 +169,37 @@ impl Region {
         pages.len() * PAGE
     }
 
+    /// Whether this region should [hand its pages on](Self::hand_on) to `to`: both are large, retired pages are not to stay,
+    /// and there are mappings left for it. Each answer `true` counts as one use of these.
+    #[must_use]
+    pub fn begin_handing_on(&self, to: &Self) -> bool {
+        HEAP.begins_handing_on(self.len.min(to.len))
+    }
+
+    /// As [`retire`](Self::retire), but the pages go to `to`, at offset `at`, if none are resident there: bringing new ones
+    /// in costs five times as much as moving these. What the pages hold there is unspecified, as for a new region.
+    /// Returns whether they moved; if not, nothing was done.
+    ///
+    /// The range and the offset are whole pages. A few system calls; O(units of the range).
+    ///
+    /// # Safety
+    /// Nothing in the range is read or written again as long as this region lives, and nothing that was written to the
+    /// same number of bytes at `at` is needed.
+    ///
+    /// # Panics
+    /// If a range reaches beyond its region.
+    pub unsafe fn hand_on(&self, range: Range<usize>, to: &Self, at: usize) -> bool {
+        assert!(range.start <= range.end && range.end <= self.len, "range outside the region");
+        assert!(at <= to.len && range.len() <= to.len - at, "range outside the other region");
+        let pages = range.start / PAGE..range.end / PAGE;
+        let whole = [range.start, range.end, at].iter().all(|bound| bound.is_multiple_of(PAGE));
+        if pages.is_empty() || !whole {
+            return false;
+        }
+        // SAFETY: both places are pages of living regions, and the caller gives up what they hold.
+        unsafe { HEAP.hand_pages_on(self.base, pages, to.base.add(at)) }
+    }
+
     /// Takes the region apart: its base, which with [`len`](Self::len) is all that [`from_raw`](Self::from_raw) needs.
     /// Until then it lives on.
     #[must_use]
@@ -273,6 +309,44 @@ impl<O: Os> Heap<O> {
         }
     }
 
+    pub(crate) fn begins_handing_on(&self, bytes: usize) -> bool {
+        let may = bytes >= HAND_ON_FROM
+            && retire_mode() == Retire::Release
+            && self.counters.handed_on.get() < MOST_HANDED_ON;
+        self.counters.handed_on.add(usize::from(may));
+        may
+    }
+
+    /// Moves pages of a region, given as numbers from its start, to `to`, if nothing is resident there, and retires the
+    /// place that they leave.
+    ///
+    /// # Safety
+    /// `base` is that of a living region, the pages lie in it and are never touched again. As many at `to` belong to
+    /// another living region, and nothing they hold is needed.
+    pub(crate) unsafe fn hand_pages_on(
+        &self,
+        base: NonNull<u8>,
+        pages: Range<usize>,
+        to: NonNull<u8>,
+    ) -> bool {
+        let Some(run) = self.space.unit_of(base.as_ptr() as usize) else { return false };
+        let bytes = pages.len() * PAGE;
+        if resident_bytes(&self.os, to, bytes) != Ok(0) {
+            return false;
+        }
+        // SAFETY: the caller gives both up.
+        if unsafe { self.os.move_pages(base.add(pages.start * PAGE), to, bytes) }.is_err() {
+            return false;
+        }
+        // Not resident before it is retired: so no release asks for them.
+        for_each_unit(pages.start, pages.end, |unit, mask| {
+            let meta = self.space.meta(run.plus(unit as u32));
+            meta.add_released(mask);
+            meta.add_retired(mask);
+        });
+        true
+    }
+
     /// Notes that pages of a run went back to the OS. Returns the bytes that were not released before.
     pub(crate) fn mark_released(&self, run: UnitIndex, pages: &Range<usize>) -> usize {
         let mut bytes = 0;
@@ -352,6 +426,27 @@ mod tests {
                 region.base().write_bytes(7, bytes);
             }
         }
+    }
+
+    #[test]
+    fn pages_are_handed_on_where_none_are() {
+        let [from, to] = [Region::new(PREFER_ZERO).unwrap(), Region::new(PREFER_ZERO).unwrap()];
+        assert!(from.begin_handing_on(&to));
+        // SAFETY: inside the regions, which this test owns; what is handed on is not used again.
+        unsafe {
+            from.base().write_bytes(7, 4 * UNIT);
+            let before = to.resident_bytes();
+            assert_eq!(before, 0);
+            assert!(from.hand_on(UNIT..3 * UNIT, &to, 5 * UNIT));
+            assert_eq!((from.resident_bytes(), to.resident_bytes()), (2 * UNIT, 2 * UNIT));
+            assert_eq!(to.base().add(7 * UNIT - 1).read(), 7);
+            assert_eq!(from.base().add(3 * UNIT).read(), 7, "what is not handed on stays");
+            assert!(!from.hand_on(0..UNIT, &to, 6 * UNIT), "there are pages already");
+            assert!(!from.hand_on(0..5, &to, 0), "no whole page");
+            assert_eq!((from.resident_bytes(), to.resident_bytes()), (2 * UNIT, 2 * UNIT));
+        }
+        let small = Region::new(UNIT).unwrap();
+        assert!(!from.begin_handing_on(&small) && !small.begin_handing_on(&from));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The map operations that ebbtide's `HashMap` and hashbrown's are compared by, over one trait: `u64` to `u64`, the
-//! same hasher (foldhash with a fixed seed) on both sides.
+//! same hasher (foldhash with a fixed seed) on both sides. hashbrown's stands twice: over the global allocator, which
+//! is ebbtide's in these benches, and over libc's, as in a program without ebbtide.
 
+use std::alloc::System;
 use std::hint::black_box;
 
 use foldhash::fast::FixedState;
@@ -12,7 +14,10 @@ pub type Ebbtide = ebbtide::HashMap<u64, u64, FixedState>;
 /// hashbrown's map.
 pub type Hashbrown = hashbrown::HashMap<u64, u64, FixedState>;
 
-/// What both maps can do.
+/// hashbrown's map over libc's allocator.
+pub type Plain = hashbrown::HashMap<u64, u64, FixedState, System>;
+
+/// What all maps can do.
 pub trait Map: Clone + Extend<(u64, u64)> {
     /// The column's name.
     const NAME: &'static str;
@@ -31,13 +36,13 @@ pub trait Map: Clone + Extend<(u64, u64)> {
 }
 
 macro_rules! map {
-    ($type:ty, $name:literal) => {
+    ($type:ty, $name:literal, $with_room:expr) => {
         impl Map for $type {
             const NAME: &'static str = $name;
 
             #[inline]
             fn with_room(capacity: usize) -> Self {
-                Self::with_capacity_and_hasher(capacity, FixedState::default())
+                $with_room(capacity)
             }
 
             #[inline]
@@ -67,8 +72,13 @@ macro_rules! map {
     };
 }
 
-map!(Ebbtide, "ebbtide");
-map!(Hashbrown, "hashbrown");
+map!(Ebbtide, "ebbtide", |room| Self::with_capacity_and_hasher(room, FixedState::default()));
+map!(Hashbrown, "hashbrown", |room| Self::with_capacity_and_hasher(room, FixedState::default()));
+map!(Plain, "hashbrown on libc", |room| Self::with_capacity_and_hasher_in(
+    room,
+    FixedState::default(),
+    System
+));
 
 /// What maps with other keys and values can do.
 pub trait Mapping<K, V>: Default {
@@ -78,6 +88,8 @@ pub trait Mapping<K, V>: Default {
     fn has(&self, key: &K) -> bool;
     /// Removes a key. Was it there?
     fn take(&mut self, key: &K) -> bool;
+    /// Shrinks to what the entries need.
+    fn fit(&mut self);
 }
 
 macro_rules! mapping {
@@ -97,15 +109,22 @@ macro_rules! mapping {
             fn take(&mut self, key: &K) -> bool {
                 self.remove(key).is_some()
             }
+
+            fn fit(&mut self) {
+                self.shrink_to_fit();
+            }
         }
     };
 }
 
 mapping!(ebbtide::HashMap<K, V, FixedState>);
 mapping!(hashbrown::HashMap<K, V, FixedState>);
+mapping!(hashbrown::HashMap<K, V, FixedState, System>);
 
 /// The maps of one side with other keys and values.
 pub trait Types {
+    /// `u64` to `u64`.
+    type Numbers: Mapping<u64, u64>;
     /// With `String` keys.
     type Text: Mapping<String, u64>;
     /// With values of 64 bytes.
@@ -113,13 +132,21 @@ pub trait Types {
 }
 
 impl Types for Ebbtide {
+    type Numbers = Self;
     type Text = ebbtide::HashMap<String, u64, FixedState>;
     type Wide = ebbtide::HashMap<u64, [u64; 8], FixedState>;
 }
 
 impl Types for Hashbrown {
+    type Numbers = Self;
     type Text = hashbrown::HashMap<String, u64, FixedState>;
     type Wide = hashbrown::HashMap<u64, [u64; 8], FixedState>;
+}
+
+impl Types for Plain {
+    type Numbers = Self;
+    type Text = hashbrown::HashMap<String, u64, FixedState, System>;
+    type Wide = hashbrown::HashMap<u64, [u64; 8], FixedState, System>;
 }
 
 /// The `index`-th key: scattered over all 64 bits, different for different indices.
@@ -187,5 +214,6 @@ mod tests {
     fn do_the_same() {
         assert_eq!(both_sides::<Ebbtide>(), (499_500, false));
         assert_eq!(both_sides::<Hashbrown>(), (499_500, false));
+        assert_eq!(both_sides::<Plain>(), (499_500, false));
     }
 }

@@ -114,7 +114,8 @@ impl<T> Table<T> {
         let started = Instant::now();
         self.need_extra()?;
         let new = Generation::new(slots)?;
-        let mut old = Old::new(kind, core::mem::replace(&mut self.main, new), self.items);
+        let generation = core::mem::replace(&mut self.main, new);
+        let mut old = Old::new(kind, generation, &self.main, self.items);
         old.spent(started);
         self.set_old(old);
         self.growth_left = pacing::load_limit(slots);
@@ -196,7 +197,7 @@ impl<T> Table<T> {
         for _ in 0..pacing::step_homes(size_of::<T>()) / WIDTH {
             evacuate_window(old, &mut self.main, &mut self.growth_left, hasher);
         }
-        old.pass();
+        old.pass(&self.main);
     }
 
     /// Ends a change whose old generation is empty. `started` is when the work for it began.

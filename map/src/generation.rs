@@ -416,6 +416,42 @@ impl<T> Generation<T> {
         }
     }
 
+    /// Whether pages of dead entries should go to `next` rather than to the OS.
+    pub(crate) fn begin_handing_on(&self, next: &Self) -> bool {
+        match (self.region(), next.region()) {
+            (Some(from), Some(to)) => from.begin_handing_on(&to),
+            _ => false,
+        }
+    }
+
+    /// As [`retire_entries`](Self::retire_entries), but their pages go to the entries of `next` that lie from `at` bytes
+    /// below its tags on, unless there are pages already. Returns whether they moved; if not, nothing was done.
+    ///
+    /// # Safety
+    /// No entry that touches these bytes is read or written again, and none of `next` that touches as many bytes from
+    /// `at` on was written.
+    pub(crate) unsafe fn hand_entries_on(&self, from: usize, to: usize, next: &Self, at: usize) -> bool {
+        let (Memory::Arena(_, tags), Memory::Arena(_, next_tags)) = (self.memory(), next.memory()) else {
+            return false;
+        };
+        let (Some(region), Some(next_region)) = (self.region(), next.region()) else { return false };
+        let end = at + (to - from);
+        // The range begins where the lowest of the entries begins.
+        if to > tags || end > next.slots() * size_of::<T>() {
+            return false;
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { region.hand_on(tags - to..tags - from, &next_region, next_tags - end) }
+    }
+
+    /// Whether a slot from `first` to `end` is full.
+    pub(crate) fn any_full(&self, first: usize, end: usize) -> bool {
+        (first..end).step_by(WIDTH).any(|position| {
+            let beyond = WIDTH.saturating_sub(end - position);
+            self.window(position).full().0 << beyond != 0
+        })
+    }
+
     /// Declares tags `from..to` dead.
     ///
     /// # Safety

@@ -54,6 +54,8 @@ pub(crate) struct Old<T> {
     retired: usize,
     /// Bytes of the tags that are retired.
     drained: usize,
+    /// Whether dead pages go to the other generation, where its entries will be, instead of to the OS.
+    hands_on: bool,
     /// Writes until the next step.
     pub(crate) until_step: u32,
     /// Writes since the change began.
@@ -65,8 +67,14 @@ pub(crate) struct Old<T> {
 
 impl<T> Old<T> {
     /// The state of a change that evacuates a generation of so many entries.
-    pub(crate) fn new(kind: ChangeKind, generation: Generation<T>, items: usize) -> Self {
+    pub(crate) fn new(
+        kind: ChangeKind,
+        generation: Generation<T>,
+        main: &Generation<T>,
+        items: usize,
+    ) -> Self {
         let slots = generation.slots();
+        let hands_on = size_of::<T>() > 0 && generation.can_retire() && generation.begin_handing_on(main);
         let wrap = pacing::RETIRE_BYTES.max(pacing::WRAP_SLOTS.saturating_mul(size_of::<T>()));
         let wrap = wrap.div_ceil(pacing::RETIRE_BYTES).saturating_mul(pacing::RETIRE_BYTES);
         Self {
@@ -82,6 +90,7 @@ impl<T> Old<T> {
             retire_from: wrap,
             retired: wrap,
             drained: 0,
+            hands_on,
             until_step: pacing::step_writes(size_of::<T>()),
             writes: 0,
             spent_ns: 0,
@@ -160,9 +169,9 @@ impl<T> Old<T> {
     }
 
     /// Ends a step: settles homes, and retires memory behind the frontier.
-    pub(crate) fn pass(&mut self) {
+    pub(crate) fn pass(&mut self, main: &Generation<T>) {
         self.settle();
-        self.retire_passed();
+        self.retire_passed(main);
     }
 
     /// Settles the homes whose probes end behind the frontier.
@@ -237,7 +246,7 @@ impl<T> Old<T> {
 
     /// Retires whole batches of entry bytes behind the frontier. A batch with an entry in it, whose probe wrapped
     /// around, is skipped: its bytes leave with the generation.
-    fn retire_passed(&mut self) {
+    fn retire_passed(&mut self, main: &Generation<T>) {
         if size_of::<T>() == 0 || !self.generation.can_retire() {
             return;
         }
@@ -246,18 +255,26 @@ impl<T> Old<T> {
             return;
         }
         let (first, end) = (self.retired / size_of::<T>(), passed.div_ceil(size_of::<T>()));
-        if !self.any_full(first, end) {
+        if !self.generation.any_full(first, end) && !self.hand_on(passed, main) {
             // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled.
             unsafe { self.generation.retire_entries(self.retired, passed) };
         }
         self.retired = passed;
     }
 
-    fn any_full(&self, first: usize, end: usize) -> bool {
-        (first..end).step_by(WIDTH).any(|position| {
-            let beyond = WIDTH.saturating_sub(end - position);
-            self.generation.window(position).full().0 << beyond != 0
-        })
+    /// Moves the pages of the bytes from `retired` to `passed`, which are dead, to where `main` will need pages next: the
+    /// same way ahead of the frontier each time, so that the mappings of all batches merge into one. Returns whether
+    /// they moved.
+    fn hand_on(&self, passed: usize, main: &Generation<T>) -> bool {
+        let ahead = pacing::HAND_ON_AHEAD;
+        let (at, upto) = (self.retired + ahead, passed + ahead);
+        let slots = at / size_of::<T>()..upto.div_ceil(size_of::<T>());
+        if !self.hands_on || slots.end > main.slots() || main.any_full(slots.start, slots.end) {
+            return false;
+        }
+        // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled. Nor is one of
+        // those in `main` full.
+        unsafe { self.generation.hand_entries_on(self.retired, passed, main, at) }
     }
 
     /// Checks that dead memory holds no entry, and that bounds are in order.

@@ -51,15 +51,17 @@ mod tuning {
     pub(crate) const SHRINK_SLOTS: usize = 4096;
     /// Bytes behind the frontier that are retired at once. One call costs about 1.2 us and 0.27 us a page.
     pub(crate) const RETIRE_BYTES: usize = 128 << 10;
+    /// How far ahead of the place they leave, in bytes of entries, pages are handed on: beyond what a step fills.
+    pub(crate) const HAND_ON_AHEAD: usize = 2 * RETIRE_BYTES;
     /// Low slots that are never retired early: see the module `evacuate`.
     pub(crate) const WRAP_SLOTS: usize = 1024;
     /// Fewest and most slots that a scan visits in order before it jumps, and the fewest jumps of one between.
-    pub(crate) const CHUNKS: (usize, usize, usize) = (256, 8192, 256);
+    pub(crate) const CHUNKS: (usize, usize, usize) = (256, 32768, 128);
     /// Largest table, in bytes, that lies in a block of the global allocator.
     pub(crate) const BLOCK_BYTES: usize = 128 << 10;
     /// Smallest arena, in bytes, of which parts are retired early. Smaller ones leave whole: the next one of the size
     /// is likely to need the pages.
-    pub(crate) const RETIRE_FROM: usize = 256 << 10;
+    pub(crate) const RETIRE_FROM: usize = 4 << 20;
     /// Bytes of entries from which on lookups fetch entries and tags at once: more than the caches hold.
     pub(crate) const FETCH_BYTES: usize = 64 << 20;
     /// Changes of tables with fewer slots are counted but not timed.
@@ -74,6 +76,7 @@ mod tuning {
     pub(crate) const STEP_ENTRY_BYTES: usize = 64;
     pub(crate) const SHRINK_SLOTS: usize = 64;
     pub(crate) const RETIRE_BYTES: usize = 256;
+    pub(crate) const HAND_ON_AHEAD: usize = 2 * RETIRE_BYTES;
     pub(crate) const WRAP_SLOTS: usize = 256;
     pub(crate) const CHUNKS: (usize, usize, usize) = (64, 256, 16);
     pub(crate) const BLOCK_BYTES: usize = 512;
@@ -82,7 +85,7 @@ mod tuning {
     pub(crate) const TIMED_SLOTS: usize = 16;
 }
 pub(crate) use tuning::{
-    BLOCK_BYTES, FETCH_BYTES, RETIRE_BYTES, RETIRE_FROM, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS,
+    BLOCK_BYTES, FETCH_BYTES, HAND_ON_AHEAD, RETIRE_BYTES, RETIRE_FROM, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS,
 };
 
 use crate::window::WIDTH;
