@@ -41,6 +41,7 @@ mod fork;
 mod global;
 mod hardened;
 mod heap;
+mod kept;
 mod large;
 mod lock;
 mod magazine;
@@ -72,6 +73,7 @@ mod verify;
 mod zone;
 
 pub use global::Allocator;
+pub use kept::{Kept, each_kept};
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
 pub use stats::MemStats;

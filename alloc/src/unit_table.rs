@@ -70,7 +70,10 @@ pub(crate) struct UnitMeta {
     /// Links of the tree of free runs.
     pub(crate) left: AtomicU32,
     pub(crate) right: AtomicU32,
-    reserve: [AtomicU32; 2],
+    /// Who has or had the unit in a region, as its owner named itself; 0 for nobody. In a region that lives only the
+    /// first unit says so, in free memory each one that nobody has used since.
+    owner: AtomicU32,
+    reserve: AtomicU32,
 }
 
 #[cfg(not(loom))]
@@ -155,7 +158,18 @@ impl UnitMeta {
         self.class.store(class.map_or(0, |class| class.index() as u8 + 1), Ordering::Relaxed);
     }
 
-    /// Whether the row says no more than a row of zeros does: part of a free run, with nothing resident.
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_owner(&self, owner: u32) {
+        // Who takes units need not write what is so: most never were in a region.
+        if self.owner() != owner {
+            self.owner.store(owner, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the row says no more than a row of zeros does that matters: part of a free run, with nothing resident.
     pub(crate) fn is_idle(&self) -> bool {
         self.kind() == RunKind::Body && self.released() == PageMask::MAX && self.record_pages() == 0
     }

@@ -6,6 +6,7 @@
 
 use crate::error::TryReserveError;
 use crate::generation::Generation;
+use crate::pacing::ChangeKind;
 use crate::table::Table;
 use crate::window::WIDTH;
 
@@ -76,10 +77,15 @@ impl<T: Clone> Table<T> {
             unsafe { clone_entries(&source.main, &mut self.main) };
         } else {
             // Empty and consistent while entries are cloned.
-            self.main = clone_generation(&source.main)?;
+            let left = core::mem::replace(&mut self.main, clone_generation(&source.main)?);
+            if left.slots() > 0 {
+                let kind = ChangeKind::to(left.slots(), source.main.slots());
+                self.record_whole(kind, left.slots(), left.bytes(), None);
+            }
         }
         self.items = source.items - source.old_items();
         self.growth_left = source.growth_left;
+        self.brief.begin(self.main.slots());
         self.update_shrink_at();
         if let Some(old) = source.old().filter(|old| !old.is_drained_of_entries()) {
             self.need_extra()?;

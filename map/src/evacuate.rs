@@ -69,6 +69,7 @@ impl<T> Table<T> {
         self.growth_left = pacing::load_limit(slots);
         self.update_shrink_at();
         if previous.slots() == 0 {
+            self.brief.begin(slots);
             self.publish_all();
         } else {
             self.finish_whole(kind, previous, started);
@@ -205,9 +206,7 @@ impl<T> Table<T> {
         let Some(mut old) = self.take_old() else { return };
         debug_assert_eq!(old.items, 0);
         self.update_shrink_at();
-        let generation = core::mem::replace(&mut old.generation, Generation::without_slots());
-        let (slots, bytes) = (generation.slots(), generation.bytes());
-        drop(generation);
+        let (slots, bytes) = old.give_up();
         old.spent(started);
         self.record(&old, slots, bytes);
     }
@@ -237,6 +236,7 @@ impl<T> Drop for Moving<'_, T> {
         // SAFETY: a generation that changes in steps has 32 slots and more. The entries were moved out.
         unsafe { self.old.generation.bury(self.position, self.moved) };
         self.old.items -= self.moved.count();
+        self.old.moved += self.moved.count() as u64;
         *self.growth_left -= self.used;
     }
 }

@@ -27,6 +27,7 @@ use ebbtide_alloc::Region;
 use crate::error::TryReserveError;
 use crate::memory::{Memory, PAGE};
 use crate::pacing;
+use crate::registry::UNNAMED_OWNER;
 use crate::tag::Tag;
 use crate::window::{Matches, WIDTH, Window, prefetch};
 
@@ -124,13 +125,14 @@ impl<T> Generation<T> {
         let mut region = region(bytes).ok_or_else(failed)?;
         debug_assert_eq!(region.len(), bytes);
         region.zero(offset..offset + slots + WIDTH);
+        region.set_owner(UNNAMED_OWNER);
         // SAFETY: the offset is within the region, as is the last tag. Its base is aligned to 64 KiB, so that the tags
         // are aligned for entries below them.
         Ok(unsafe { region.into_raw().add(offset) })
     }
 
     /// The region, to look at or to retire parts of. It is this generation's: it must not be dropped.
-    fn region(&self) -> Option<ManuallyDrop<Region>> {
+    pub(crate) fn region(&self) -> Option<ManuallyDrop<Region>> {
         match self.memory() {
             // SAFETY: the region was taken apart when the generation was made, with this base and length, and lives
             // as long as the generation.
@@ -403,17 +405,16 @@ impl<T> Generation<T> {
         self.region().map_or(self.bytes(), |region| region.resident_bytes())
     }
 
-    /// Declares the entry bytes dead that lie from `from` to `to` bytes below the tags.
+    /// Declares the entry bytes dead that lie from `from` to `to` bytes below the tags. Returns the bytes of whole pages
+    /// among them.
     ///
     /// # Safety
     /// No entry that touches them is read or written again.
-    pub(crate) unsafe fn retire_entries(&self, from: usize, to: usize) {
-        let Memory::Arena(_, tags) = self.memory() else { return };
+    pub(crate) unsafe fn retire_entries(&self, from: usize, to: usize) -> usize {
+        let Memory::Arena(_, tags) = self.memory() else { return 0 };
         debug_assert!(from <= to && to <= tags);
-        if let Some(region) = self.region() {
-            // SAFETY: the caller vouches that nothing there is accessed again.
-            unsafe { region.retire(tags - to..tags - from) };
-        }
+        // SAFETY: the caller vouches that nothing there is accessed again.
+        self.region().map_or(0, |region| unsafe { region.retire(tags - to..tags - from) })
     }
 
     /// Whether pages of dead entries should go to `next` rather than to the OS.
@@ -452,17 +453,15 @@ impl<T> Generation<T> {
         })
     }
 
-    /// Declares tags `from..to` dead.
+    /// Declares tags `from..to` dead. Returns the bytes of whole pages among them.
     ///
     /// # Safety
     /// No tag of the generation is read or written again.
-    pub(crate) unsafe fn retire_tags(&self, from: usize, to: usize) {
-        let Memory::Arena(_, tags) = self.memory() else { return };
+    pub(crate) unsafe fn retire_tags(&self, from: usize, to: usize) -> usize {
+        let Memory::Arena(_, tags) = self.memory() else { return 0 };
         debug_assert!(from <= to && to <= self.tags_len());
-        if let Some(region) = self.region() {
-            // SAFETY: the caller vouches that nothing there is accessed again.
-            unsafe { region.retire(tags + from..tags + to) };
-        }
+        // SAFETY: the caller vouches that nothing there is accessed again.
+        self.region().map_or(0, |region| unsafe { region.retire(tags + from..tags + to) })
     }
 
     /// Tags and copies, in bytes.

@@ -27,6 +27,8 @@ pub struct MapEvent<'a> {
     pub new_buckets: u64,
     /// Buckets evacuated: all of the old ones.
     pub evacuated_buckets: u64,
+    /// Entries that these held when they were evacuated.
+    pub evacuated_entries: u64,
     /// Nanoseconds spent on it.
     pub elapsed_ns: u64,
     /// Operations over which it was spread.

@@ -54,12 +54,16 @@ pub(crate) struct Old<T> {
     retired: usize,
     /// Bytes of the tags that are retired.
     drained: usize,
+    /// Bytes that were retired or handed on, in all.
+    pub(crate) dead_bytes: usize,
     /// Whether dead pages go to the other generation, where its entries will be, instead of to the OS.
     hands_on: bool,
     /// Writes until the next step.
     pub(crate) until_step: u32,
     /// Writes since the change began.
     pub(crate) writes: u64,
+    /// Entries that went to the other generation.
+    pub(crate) moved: u64,
     /// Time spent on the change, and its longest piece, in nanoseconds.
     pub(crate) spent_ns: u64,
     pub(crate) longest_ns: u64,
@@ -90,9 +94,11 @@ impl<T> Old<T> {
             retire_from: wrap,
             retired: wrap,
             drained: 0,
+            dead_bytes: 0,
             hands_on,
             until_step: pacing::step_writes(size_of::<T>()),
             writes: 0,
+            moved: 0,
             spent_ns: 0,
             longest_ns: 0,
         }
@@ -101,6 +107,12 @@ impl<T> Old<T> {
     /// A copy of the state around `generation`, for a clone of the map.
     pub(crate) fn like(&self, generation: Generation<T>) -> Self {
         Self { generation, ..*self }
+    }
+
+    /// Gives the memory back. Returns how many slots and bytes there were.
+    pub(crate) fn give_up(&mut self) -> (usize, usize) {
+        let generation = core::mem::replace(&mut self.generation, Generation::without_slots());
+        (generation.slots(), generation.bytes())
     }
 
     /// Homes passed.
@@ -255,9 +267,13 @@ impl<T> Old<T> {
             return;
         }
         let (first, end) = (self.retired / size_of::<T>(), passed.div_ceil(size_of::<T>()));
-        if !self.generation.any_full(first, end) && !self.hand_on(passed, main) {
-            // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled.
-            unsafe { self.generation.retire_entries(self.retired, passed) };
+        if !self.generation.any_full(first, end) {
+            self.dead_bytes += if self.hand_on(passed, main) {
+                passed - self.retired
+            } else {
+                // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled.
+                unsafe { self.generation.retire_entries(self.retired, passed) }
+            };
         }
         self.retired = passed;
     }
@@ -299,13 +315,13 @@ impl<T> Old<T> {
             let end = self.retire_from.min(self.generation.slots() * size_of::<T>());
             self.retire_from = 0;
             // SAFETY: no entry is left, and none comes here any more, as all homes are passed.
-            unsafe { self.generation.retire_entries(0, end) };
+            self.dead_bytes += unsafe { self.generation.retire_entries(0, end) };
             return false;
         }
         let end = self.generation.tags_len().min(self.drained + pacing::RETIRE_BYTES);
         // SAFETY: all homes are settled, so that no lookup comes here, and a scan passes over a generation without
         // entries.
-        unsafe { self.generation.retire_tags(self.drained, end) };
+        self.dead_bytes += unsafe { self.generation.retire_tags(self.drained, end) };
         self.drained = end;
         end == self.generation.tags_len()
     }

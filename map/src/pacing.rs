@@ -34,6 +34,19 @@ pub enum ChangeKind {
     SameSize,
 }
 
+impl ChangeKind {
+    /// What a change from so many slots to so many is.
+    pub(crate) const fn to(from: usize, to: usize) -> Self {
+        if to > from {
+            Self::Grow
+        } else if to < from {
+            Self::Shrink
+        } else {
+            Self::SameSize
+        }
+    }
+}
+
 /// Constants that shrink under test, so that small inputs reach every branch.
 #[cfg(not(any(test, fuzzing)))]
 mod tuning {

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::stats::{FIGURES, Figures, GAUGES, LEN, MAX_PAUSE, MapStats};
+use crate::stats::{FIGURES, Figures, MapStats, Sum, at};
 
 /// Named maps, by the order of naming.
 static NAMED: Mutex<BTreeMap<u64, Arc<Shared>>> = Mutex::new(BTreeMap::new());
 /// The next number for a named map.
 static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Whose the arenas of all unnamed maps are, to the allocator.
+pub(crate) const UNNAMED_OWNER: u32 = 1;
 /// What the unnamed maps come to.
 static UNNAMED: [AtomicU64; FIGURES] = [const { AtomicU64::new(0) }; FIGURES];
 
@@ -41,6 +43,11 @@ impl Shared {
         drop(gone);
     }
 
+    /// Whose its arenas are, to the allocator: a number of its own, until four billion maps have had names.
+    pub(crate) const fn owner(&self) -> u32 {
+        (self.number % (u32::MAX - UNNAMED_OWNER) as u64) as u32 + UNNAMED_OWNER + 1
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -48,7 +55,7 @@ impl Shared {
     /// The one number that is kept exact.
     #[inline]
     pub(crate) fn publish_len(&self, len: usize) {
-        self.figures[LEN].store(len as u64, Ordering::Relaxed);
+        self.figures[at::LEN].store(len as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn publish(&self, figures: &Figures) {
@@ -66,20 +73,24 @@ fn named() -> MutexGuard<'static, BTreeMap<u64, Arc<Shared>>> {
 /// Replaces what an unnamed map reported before.
 pub(crate) fn report(before: &Figures, now: &Figures) {
     for (index, sum) in UNNAMED.iter().enumerate() {
+        let (before, now) = (before.0[index], now.0[index]);
+        if before == now {
+            continue;
+        }
         // Relaxed: sums of independent numbers. A gauge may fall: the difference wraps around, and so does the sum.
-        if index == MAX_PAUSE {
-            sum.fetch_max(now.0[index], Ordering::Relaxed);
-        } else {
-            sum.fetch_add(now.0[index].wrapping_sub(before.0[index]), Ordering::Relaxed);
+        match Sum::of(index) {
+            Sum::Gauge | Sum::Counter => drop(sum.fetch_add(now.wrapping_sub(before), Ordering::Relaxed)),
+            Sum::Maximum => drop(sum.fetch_max(now, Ordering::Relaxed)),
+            Sum::Latest => sum.store(now, Ordering::Relaxed),
         }
     }
 }
 
 /// Takes back the gauges of an unnamed map that ends. What it counted stays.
 pub(crate) fn take_back(last: &Figures) {
-    for (sum, gauge) in UNNAMED.iter().zip(&last.0[..GAUGES]) {
+    for (index, sum) in UNNAMED.iter().enumerate().filter(|&(index, _)| Sum::of(index) == Sum::Gauge) {
         // Relaxed: as in `report`.
-        sum.fetch_sub(*gauge, Ordering::Relaxed);
+        sum.fetch_sub(last.0[index], Ordering::Relaxed);
     }
 }
 
@@ -91,9 +102,11 @@ fn load(figures: &[AtomicU64; FIGURES]) -> Figures {
 /// Numbers of all maps: a row for each named map, in the order of naming, and one with an empty name for all others
 /// together, if there are any that count.
 ///
-/// Named maps keep their length exact; the other numbers, and all of the unnamed ones, are as of the last step of
-/// growing or shrinking. Maps that never had some two thousand slots are not counted unless they have a name.
-/// O(number of named maps), without stopping anybody.
+/// Named maps keep their length exact, and [`kept_bytes`](MapStats::kept_bytes) is as of the call; the other numbers,
+/// and all of the unnamed ones, are as of the last step of growing or shrinking. Maps that never had some two thousand
+/// slots are not counted unless they have a name.
+///
+/// O(named maps + heap / 64 KiB), without stopping anybody.
 ///
 /// # Examples
 /// ```
@@ -105,11 +118,60 @@ fn load(figures: &[AtomicU64; FIGURES]) -> Figures {
 #[must_use]
 pub fn map_stats() -> Vec<MapStats> {
     let list: Vec<Arc<Shared>> = named().values().cloned().collect();
-    let mut rows: Vec<MapStats> =
-        list.iter().map(|shared| load(&shared.figures).into_map_stats(&shared.name)).collect();
+    let mut kept = Keeping::by_owner();
+    let mut rows: Vec<MapStats> = list.iter().map(|shared| row(shared, &mut kept)).collect();
+    // What is left is of unnamed maps, or of maps that are gone.
+    let rest = kept.values().fold(Keeping::default(), |all, one| all.and(*one));
     let unnamed = load(&UNNAMED);
-    if unnamed.0 != [0; FIGURES] {
-        rows.push(unnamed.into_stats(""));
+    if unnamed.0 != [0; FIGURES] || rest.living + rest.left > 0 {
+        let stats = rest.added_to(unnamed.into_stats(""));
+        // Numbers of many maps have no exponent.
+        rows.push(MapStats { b: 0, initial_b: 0, ..stats });
     }
     rows
+}
+
+fn row(shared: &Shared, kept: &mut BTreeMap<u32, Keeping>) -> MapStats {
+    let kept = kept.remove(&shared.owner()).unwrap_or_default();
+    kept.added_to(load(&shared.figures).into_stats(&shared.name))
+}
+
+/// Resident bytes that a map does not need any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keeping {
+    /// In the old generation.
+    living: u64,
+    /// In arenas that it gave up.
+    left: u64,
+}
+
+impl Keeping {
+    fn by_owner() -> BTreeMap<u32, Self> {
+        let mut kept = BTreeMap::<u32, Self>::new();
+        ebbtide_alloc::each_kept(|pages| {
+            let sum = kept.entry(pages.owner).or_default();
+            *(if pages.lives { &mut sum.living } else { &mut sum.left }) += pages.bytes;
+        });
+        kept
+    }
+
+    /// What all maps of one owner keep.
+    pub(crate) fn of(owner: u32) -> Self {
+        Self::by_owner().remove(&owner).unwrap_or_default()
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { living: self.living + other.living, left: self.left + other.left }
+    }
+
+    /// Numbers that were published leave out what should have left.
+    fn added_to(self, stats: MapStats) -> MapStats {
+        let resident_bytes = stats.resident_bytes + self.living.min(stats.retired_bytes);
+        MapStats { resident_bytes, ..self.told_in(stats) }
+    }
+
+    /// Exact numbers have it in what is resident.
+    pub(crate) fn told_in(self, stats: MapStats) -> MapStats {
+        MapStats { kept_bytes: self.living + self.left, ..stats }
+    }
 }

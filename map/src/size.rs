@@ -35,6 +35,9 @@ impl<T> Table<T> {
     pub(crate) fn update_shrink_at(&mut self) {
         self.brief.flags &= !Self::LARGE;
         self.brief.flags |= if self.main.is_large() { Self::LARGE } else { 0 };
+        if self.is_named() {
+            self.claim_arenas();
+        }
         let may = self.auto_shrink() && !self.is_changing();
         self.shrink_at = if may { pacing::shrink_below(self.main.slots(), self.floor()) } else { 0 };
     }
@@ -62,7 +65,12 @@ impl<T> Table<T> {
                 if half_empty { now } else { now.checked_mul(2).ok_or(TryReserveError::CapacityOverflow)? };
         }
         let kind = if slots == now { ChangeKind::SameSize } else { ChangeKind::Grow };
-        self.change(kind, slots, hasher)
+        let begun = self.brief.has_begun();
+        self.change(kind, slots, hasher)?;
+        if !begun {
+            self.brief.ask();
+        }
+        Ok(())
     }
 
     /// Ends a change, then shrinks to the fewest slots for the entries and `capacity`, at once.
@@ -114,17 +122,18 @@ impl<T> Table<T> {
         }
     }
 
-    /// Marks all slots empty, without dropping what is there. O(1) if none was used.
+    /// Marks all slots empty, without dropping what is there. O(1) if none was used. A change under way is over.
     pub(crate) fn forget_entries(&mut self) {
-        let changing = self.take_old().is_some();
+        let left = self.take_old();
         if self.growth_left < pacing::load_limit(self.main.slots()) {
             self.main.clear_tags();
         }
         self.items = 0;
         self.growth_left = pacing::load_limit(self.main.slots());
         self.update_shrink_at();
-        if changing {
-            self.publish_all();
+        if let Some(mut old) = left {
+            let (slots, bytes) = old.give_up();
+            self.record(&old, slots, bytes);
         }
         if self.is_named() {
             self.publish_len();

@@ -25,66 +25,178 @@ pub struct MapStats {
     pub old_buckets: u64,
     /// Bytes that the entries themselves take.
     pub logical_bytes: u64,
-    /// Bytes of memory behind the map: of both generations, entries, tags and room for more.
+    /// Bytes of memory behind the map: of both generations, entries, tags and room for more. The sum of the next three.
     pub arena_bytes: u64,
-    /// How many of these are resident. In the rows of `map_stats` an estimate from above.
+    /// Of these, the generation that takes new entries.
+    pub live_bytes: u64,
+    /// Of these, what is still needed of the generation that is being evacuated.
+    pub old_bytes: u64,
+    /// Of these, what is not needed any more and was retired. It has left, or stays resident, as the policy says.
+    pub retired_bytes: u64,
+    /// How many of `arena_bytes` are resident. In the rows of `map_stats` an estimate from above.
     pub resident_bytes: u64,
+    /// Bytes that the map does not need any more and that are resident all the same: what it has retired of the old
+    /// generation, and what is left of arenas that it has given up, until somebody uses their pages or a release gives
+    /// them back. 0 from [`HashMap::stats`](crate::HashMap::stats) of a map without a name. In the row of the unnamed
+    /// maps it is also what maps left that are gone.
+    ///
+    /// Counted in whole pages, as far as the allocator knows: a page that was never touched counts too.
+    pub kept_bytes: u64,
+    /// Bucket arrays made for it.
+    pub allocations: u64,
+    /// Exponent of the number of buckets of the first one. 0 for the row of the unnamed maps.
+    pub initial_b: u32,
+    /// 1 if the first one was made for a capacity that was asked for, else 0. In the row of the unnamed maps: how many
+    /// there were for which it was.
+    pub preallocations: u64,
     /// Changes to more buckets since the map was made.
     pub grows: u64,
     /// Changes to fewer buckets.
     pub shrinks: u64,
-    /// Changes that shed tombstones.
+    /// Changes that shed tombstones, to as many buckets.
     pub same_size_grows: u64,
     /// Buckets evacuated by changes that ended.
     pub evacuated_buckets: u64,
-    /// Nanoseconds spent on changes. Those of small tables are not timed.
+    /// Entries moved by changes, the one under way included.
+    pub evacuated_entries: u64,
+    /// Operations over which changes were spread, the one under way included.
+    pub evacuation_writes: u64,
+    /// Nanoseconds spent on changes, the one under way included. Those of small tables are not timed.
     pub evacuation_ns: u64,
     /// The longest that one operation worked on a change, in nanoseconds.
     pub max_pause_ns: u64,
+    /// Bytes of the bucket arrays that changes left behind, all that ended. Of a map without a name only from its first
+    /// change in steps on, as for the numbers below.
+    pub retired_total: u64,
+    /// How many of these were left by shrinks.
+    pub shrunk_total: u64,
+    /// Buckets before and after the latest change to more of them. For the unnamed maps: of any of them.
+    pub last_grow: [u64; 2],
+    /// Buckets before and after the latest change to fewer, as for `last_grow`.
+    pub last_shrink: [u64; 2],
 }
 
-/// How many numbers there are.
-pub(crate) const FIGURES: usize = 14;
-/// The first ones say how things are, the others count what happened.
-pub(crate) const GAUGES: usize = 8;
-/// The last one is a maximum.
-pub(crate) const MAX_PAUSE: usize = FIGURES - 1;
-/// The one that changes with each insert and remove.
-pub(crate) const LEN: usize = 0;
+impl MapStats {
+    /// The pace of changes: entries moved per operation. 0 before the first change.
+    ///
+    /// # Examples
+    /// ```
+    /// let map: ebbtide_map::HashMap<u64, u64> = (0..100_000).map(|i| (i, i)).collect();
+    /// assert!(map.stats().entries_per_write() > 1.0);
+    /// ```
+    #[must_use]
+    pub fn entries_per_write(&self) -> f64 {
+        ratio(self.evacuated_entries, self.evacuation_writes)
+    }
 
-/// The numbers of [`MapStats`] in one array, so that they can be published, added up and taken back in a loop. The
-/// first [`GAUGES`] are gauges; the one at [`MAX_PAUSE`] is a maximum; the rest are counters.
+    /// Nanoseconds for each entry moved. 0 before the first change. Small tables, which are not timed, lower it.
+    #[must_use]
+    pub fn ns_per_entry(&self) -> f64 {
+        ratio(self.evacuation_ns, self.evacuated_entries)
+    }
+}
+
+fn ratio(of: u64, to: u64) -> f64 {
+    if to == 0 { 0.0 } else { of as f64 / to as f64 }
+}
+
+/// The numbers of [`MapStats`] in one array, so that they can be published, added up and taken back in a loop. First
+/// gauges, then counters, then what is of the latest map or change, then a maximum.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures(pub(crate) [u64; FIGURES]);
 
-impl Figures {
-    /// In words.
-    pub(crate) fn into_stats(self, name: &str) -> MapStats {
-        let [len, capacity, nevacuate, buckets, old_buckets, logical, arena, resident, ..] = self.0;
-        let [.., grows, shrinks, same_size_grows, evacuated_buckets, evacuation_ns, max_pause_ns] = self.0;
-        MapStats {
-            name: name.to_owned(),
-            len,
-            capacity,
-            b: 0,
-            nevacuate,
-            buckets,
-            old_buckets,
-            logical_bytes: logical,
-            arena_bytes: arena,
-            resident_bytes: resident,
-            grows,
-            shrinks,
-            same_size_grows,
-            evacuated_buckets,
-            evacuation_ns,
-            max_pause_ns,
+/// How the numbers of several maps come together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// They add up over the maps that live.
+    Gauge,
+    /// They add up over all maps there were.
+    Counter,
+    /// The latest that is not 0 stands for all.
+    Latest,
+    /// The greatest stands for all.
+    Maximum,
+}
+
+/// Where each number stands.
+pub(crate) mod at {
+    pub(crate) const LEN: usize = 0;
+    pub(crate) const CAPACITY: usize = 1;
+    pub(crate) const NEVACUATE: usize = 2;
+    pub(crate) const BUCKETS: usize = 3;
+    pub(crate) const OLD_BUCKETS: usize = 4;
+    pub(crate) const LOGICAL: usize = 5;
+    pub(crate) const LIVE: usize = 6;
+    pub(crate) const OLD: usize = 7;
+    pub(crate) const RETIRED: usize = 8;
+    pub(crate) const RESIDENT: usize = 9;
+    pub(crate) const GROWS: usize = 10;
+    pub(crate) const SHRINKS: usize = 11;
+    pub(crate) const SAME_SIZE: usize = 12;
+    pub(crate) const ALLOCATIONS: usize = 13;
+    pub(crate) const PREALLOCATIONS: usize = 14;
+    pub(crate) const EVACUATED_BUCKETS: usize = 15;
+    pub(crate) const EVACUATED_ENTRIES: usize = 16;
+    pub(crate) const WRITES: usize = 17;
+    pub(crate) const NS: usize = 18;
+    pub(crate) const RETIRED_TOTAL: usize = 19;
+    pub(crate) const SHRUNK_TOTAL: usize = 20;
+    pub(crate) const LAST_GROW: usize = 21;
+    pub(crate) const LAST_SHRINK: usize = 23;
+    pub(crate) const INITIAL_BUCKETS: usize = 25;
+    pub(crate) const MAX_PAUSE: usize = 26;
+}
+
+/// How many numbers there are.
+pub(crate) const FIGURES: usize = 27;
+
+impl Sum {
+    /// How the number at `index` is summed.
+    pub(crate) const fn of(index: usize) -> Self {
+        match index {
+            0..at::GROWS => Self::Gauge,
+            at::GROWS..at::LAST_GROW => Self::Counter,
+            at::MAX_PAUSE => Self::Maximum,
+            _ => Self::Latest,
         }
     }
+}
 
-    /// The numbers of one map, whose buckets are a power of two.
-    pub(crate) fn into_map_stats(self, name: &str) -> MapStats {
-        let stats = self.into_stats(name);
-        MapStats { b: stats.buckets.checked_ilog2().unwrap_or(0), ..stats }
+impl Figures {
+    /// In words. The exponents are those of one map, whose buckets are a power of two.
+    pub(crate) fn into_stats(self, name: &str) -> MapStats {
+        let Self(of) = self;
+        let exponent = |buckets: u64| buckets.checked_ilog2().unwrap_or(0);
+        MapStats {
+            name: name.to_owned(),
+            len: of[at::LEN],
+            capacity: of[at::CAPACITY],
+            b: exponent(of[at::BUCKETS]),
+            nevacuate: of[at::NEVACUATE],
+            buckets: of[at::BUCKETS],
+            old_buckets: of[at::OLD_BUCKETS],
+            logical_bytes: of[at::LOGICAL],
+            arena_bytes: of[at::LIVE] + of[at::OLD] + of[at::RETIRED],
+            live_bytes: of[at::LIVE],
+            old_bytes: of[at::OLD],
+            retired_bytes: of[at::RETIRED],
+            resident_bytes: of[at::RESIDENT],
+            kept_bytes: 0,
+            allocations: of[at::ALLOCATIONS],
+            initial_b: exponent(of[at::INITIAL_BUCKETS]),
+            preallocations: of[at::PREALLOCATIONS],
+            grows: of[at::GROWS],
+            shrinks: of[at::SHRINKS],
+            same_size_grows: of[at::SAME_SIZE],
+            evacuated_buckets: of[at::EVACUATED_BUCKETS],
+            evacuated_entries: of[at::EVACUATED_ENTRIES],
+            evacuation_writes: of[at::WRITES],
+            evacuation_ns: of[at::NS],
+            max_pause_ns: of[at::MAX_PAUSE],
+            retired_total: of[at::RETIRED_TOTAL],
+            shrunk_total: of[at::SHRUNK_TOTAL],
+            last_grow: [of[at::LAST_GROW], of[at::LAST_GROW + 1]],
+            last_shrink: [of[at::LAST_SHRINK], of[at::LAST_SHRINK + 1]],
+        }
     }
 }

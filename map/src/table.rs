@@ -82,7 +82,10 @@ impl<T> Table<T> {
         let mut table = Self::new();
         table.main = Generation::new_whole(slots)?;
         table.growth_left = pacing::load_limit(slots);
+        table.brief.begin(slots);
+        table.brief.ask();
         table.raise_floor(capacity)?;
+        table.publish_all();
         Ok(table)
     }
 
@@ -321,6 +324,7 @@ impl<T> Table<T> {
             const { assert!(pacing::shrink_below(pacing::FIRST_SLOTS, 0) == 0) };
             self.main = Generation::new(pacing::FIRST_SLOTS).unwrap_or_else(|error| error.raise());
             self.growth_left = pacing::load_limit(pacing::FIRST_SLOTS);
+            self.brief.begin(pacing::FIRST_SLOTS);
             if self.main.is_large() {
                 self.update_shrink_at();
             }

@@ -13,6 +13,7 @@ mod holes;
 mod idle;
 mod large;
 mod limits;
+mod map_life;
 mod maps;
 mod policy;
 mod report;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         policy::CASES,
         large::CASES,
         maps::CASES,
+        map_life::CASES,
         stats::CASES,
         report::CASES,
         threads::CASES,
