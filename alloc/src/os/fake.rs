@@ -42,6 +42,8 @@ struct State {
     populates: bool,
     /// Pages in this range refuse release with `EINVAL`, as locked ones do.
     locked: (usize, usize),
+    /// Pages in this range are not resident. All others are.
+    absent: (usize, usize),
 }
 
 /// Memory from the test's own heap, under the test's control.
@@ -80,6 +82,11 @@ impl Fake {
     /// Locks the pages of a range.
     pub(crate) fn lock_pages(&self, addr: usize, bytes: usize) {
         self.state.lock().unwrap().locked = (addr, addr + bytes);
+    }
+
+    /// Has the pages of a range be not resident.
+    pub(crate) fn absent_pages(&self, addr: usize, bytes: usize) {
+        self.state.lock().unwrap().absent = (addr, addr + bytes);
     }
 
     /// The address and length of each call of `kind` so far.
@@ -195,7 +202,11 @@ impl Os for Fake {
 
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
         self.ask(Call::Residency, addr.as_ptr() as usize, pages.len() * PAGE)?;
-        pages.fill(1);
+        let absent = self.state.lock().unwrap().absent;
+        for (number, page) in pages.iter_mut().enumerate() {
+            let at = addr.as_ptr() as usize + number * PAGE;
+            *page = u8::from(!(absent.0..absent.1).contains(&at));
+        }
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! The OS refuses: null or a report, never a panic, and nothing is lost.
 
 use core::alloc::Layout;
+use core::ops::Range;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use core::time::Duration;
 
@@ -314,4 +316,65 @@ fn odd_layouts_are_null() {
     let aligned = heap.allocate_large(8, 1 << 22, false);
     assert!(!aligned.is_null() && (aligned as usize).is_multiple_of(1 << 22));
     heap.free_large(aligned);
+}
+
+/// Pages that a region hands on arrive, and whatever refuses that leaves both regions as they were.
+#[test]
+fn pages_are_handed_on_or_stay() {
+    let [einval, enomem] = [libc::EINVAL, libc::ENOMEM];
+    let heap = heap();
+    let [from, to] = [20 * UNIT, 20 * UNIT].map(|bytes| {
+        let region = heap.new_region(bytes).expect("memory");
+        let base = region.base();
+        core::mem::forget(region);
+        // SAFETY: the region has so many bytes.
+        unsafe { base.write_bytes(9, bytes) };
+        base
+    });
+    let pages = 32..64;
+    let (bytes, at) = (32 * PAGE, 48 * PAGE);
+    // SAFETY: the place lies in the region, in which nothing else is.
+    let place = unsafe { to.add(at) };
+    // SAFETY: both regions live, and nobody needs what the pages hold.
+    let hand_on = || unsafe { heap.hand_pages_on(from, pages.clone(), place) };
+    // SAFETY: inside the regions, which nobody changes meanwhile.
+    let holds = |base: NonNull<u8>, pages: Range<usize>, byte: u8| unsafe {
+        (pages.start * PAGE..pages.end * PAGE).step_by(97).all(|at| base.add(at).read() == byte)
+    };
+    // SAFETY: as above.
+    unsafe { from.add(32 * PAGE).write_bytes(7, bytes) };
+    let before = heap.snapshot();
+    assert!(!hand_on(), "there are pages already");
+    heap.os.absent_pages(place.as_ptr() as usize, bytes - PAGE);
+    assert!(!hand_on(), "there is one page already");
+    heap.os.absent_pages(place.as_ptr() as usize, bytes);
+    for (call, errno) in [(Call::Residency, einval), (Call::Move, einval), (Call::Move, enomem)] {
+        heap.os.refuse(call, errno, 0, false);
+        assert!(!hand_on(), "{call:?} was refused");
+    }
+    assert_eq!(heap.os.refusals(), 3);
+    assert!(holds(from, 32..64, 7) && holds(to, 0..320, 9) && holds(from, 64..320, 9));
+    let after = heap.snapshot();
+    assert_eq!((after.heap_free, after.heap_released), (before.heap_free, before.heap_released));
+    heap.verify(None).unwrap();
+
+    assert!(hand_on());
+    assert!(holds(to, 48..80, 7) && holds(to, 0..48, 9) && holds(to, 80..320, 9));
+    assert!(holds(from, 0..32, 9) && holds(from, 64..320, 9));
+    let after = heap.snapshot();
+    assert_eq!(after.heap_free, before.heap_free, "what they leave is not resident");
+    assert_eq!(after.heap_released, before.heap_released + bytes as u64);
+    heap.verify(None).unwrap();
+    // A release finds nothing there, and a region in that place reads as zero where it says so.
+    heap.free_region(from);
+    let mut next = heap.new_region(20 * UNIT).expect("memory");
+    assert_eq!(next.base(), from);
+    next.zero(32 * PAGE..64 * PAGE);
+    assert!(holds(from, 32..64, 0));
+    core::mem::forget(next);
+    heap.free_region(from);
+    heap.free_region(to);
+    heap.release(ReleaseOptions::new());
+    assert_eq!(heap.snapshot().heap_free, 0);
+    heap.verify(None).unwrap();
 }

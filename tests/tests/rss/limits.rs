@@ -109,12 +109,12 @@ fn all_hold(slots: &[Option<Block>]) {
     }
 }
 
-fn lock_all() -> bool {
+pub(crate) fn lock_all() -> bool {
     // SAFETY: locking changes no contents.
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) == 0 }
 }
 
-fn unlock_all() {
+pub(crate) fn unlock_all() {
     // SAFETY: as above.
     assert_eq!(unsafe { libc::munlockall() }, 0);
 }

@@ -14,6 +14,7 @@ mod idle;
 mod large;
 mod limits;
 mod map_life;
+mod map_pages;
 mod maps;
 mod policy;
 mod report;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         large::CASES,
         maps::CASES,
         map_life::CASES,
+        map_pages::CASES,
         stats::CASES,
         report::CASES,
         threads::CASES,
