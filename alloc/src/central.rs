@@ -188,7 +188,11 @@ impl<O: Os> Heap<O> {
             prefer_zero: false,
         };
         let span = self.page_heap().allocate(&self.context(), self.reservation, request)?;
-        (0..geometry.units).for_each(|unit| self.space.meta(span.plus(unit)).set_class(Some(class)));
+        for unit in 0..geometry.units {
+            let meta = self.space.meta(span.plus(unit));
+            meta.set_class(Some(class));
+            meta.set_owner(0);
+        }
         // Both pages that the record may lie on.
         self.space.meta(span).set_record_pages(0b11);
         self.space.span(span).begin(class);

@@ -160,7 +160,9 @@ impl<O: Os> Heap<O> {
         let mut reacquired = 0;
         let mut dirty = from..from;
         for_each_unit(from, to, |unit, mask| {
-            let released = self.space.meta(run.plus(unit as u32)).reacquire(mask);
+            let meta = self.space.meta(run.plus(unit as u32));
+            let released = meta.reacquire(mask);
+            meta.set_owner(0);
             reacquired += released.count_ones() as usize;
             if !zeroed || mask & !released == 0 {
                 return;

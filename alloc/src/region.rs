@@ -274,7 +274,11 @@ impl<O: Os> Heap<O> {
             let mut page_heap = self.page_heap();
             let run = page_heap.allocate(&self.context(), self.reservation, request)?;
             // Under the lock, as for a large block.
-            (0..room.0).for_each(|unit| self.space.meta(run.plus(unit)).clear_retired());
+            for unit in 0..room.0 {
+                let meta = self.space.meta(run.plus(unit));
+                meta.clear_retired();
+                meta.set_owner(0);
+            }
             self.space.meta(run).set_owned_pages(units.bytes() / PAGE);
             run
         };

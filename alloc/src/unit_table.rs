@@ -163,7 +163,7 @@ impl UnitMeta {
     }
 
     pub(crate) fn set_owner(&self, owner: u32) {
-        // Who takes units need not write what is so: most never were in a region.
+        // Whoever takes units says that they are nobody's, and most are already.
         if self.owner() != owner {
             self.owner.store(owner, Ordering::Relaxed);
         }

@@ -346,10 +346,6 @@ impl Zone {
         if before + units < len {
             self.insert(space, start.plus(units), len - before - units, resident - front - middle);
         }
-        if kind != RunKind::Leaving {
-            // Whoever had them in a region before has no part in them now.
-            (start.0..start.0 + units).for_each(|unit| space.meta(UnitIndex(unit)).set_owner(0));
-        }
         space.meta(start).set_len(units);
         space.meta(start).set_kind(kind);
         cx.counters.free_resident.sub(middle as usize * PAGE);

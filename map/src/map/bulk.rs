@@ -141,7 +141,9 @@ impl<K, V, S> HashMap<K, V, S> {
         self.table.retain(|(key, value)| keep(key, value));
     }
 
-    /// Removes all entries and keeps the memory.
+    /// Removes all entries and keeps the memory. A change under way is over, to the size that it was leading to.
+    ///
+    /// Resets one byte for each slot, unless none was used, and drops the entries if they have anything to drop.
     ///
     /// # Examples
     /// ```

@@ -26,6 +26,27 @@ use crate::table::Table;
 /// ([`with_capacity`](Self::with_capacity), [`reserve`](Self::reserve)) allows. See
 /// [`set_auto_shrink`](Self::set_auto_shrink).
 ///
+/// # What one operation costs at most
+/// An insert or remove amid a change does a share of it that does not grow with the map. Entries of up to 256 bytes: each
+/// fourth such operation visits 112 slots, hashes and moves what is in them, and gives back, or hands on to the new
+/// bucket array, 128 KiB behind itself at most. Larger entries: each operation visits 16 slots. Tables of at most 2,048
+/// slots and 128 KiB of entries move whole, in the operation that finds them full. A change ends before the new bucket
+/// array can fill, whatever the mix of inserts and removes, and churn goes on like that for ever: what removals leave
+/// behind is shed by a change like any other. Beginning and ending a change takes no time in the number of entries, but some
+/// nanoseconds for each 64 KiB of the bucket arrays.
+///
+/// That holds for hash functions that spread keys. If many keys share a hash, operations take time in their number, as
+/// in any hash map.
+///
+/// Some operations reach all of the map, and take as long:
+/// - `clear` and `drain` reset one byte for each slot, as hashbrown does. They and `drop` also drop the entries one by one, if these have anything to drop. If not, `drop` gives the memory
+///   back without looking at it.
+/// - `clone`, `retain`, `extract_if` and iteration visit every slot.
+/// - `shrink_to_fit` and `shrink_to` finish at once, as std documents them. So does
+///   `reserve` with a change that is under way, if that leaves too little room.
+///
+/// To move on at a time of your choosing, use [`rehash_step`](Self::rehash_step).
+///
 /// # Panics
 /// Operations that need memory panic when the capacity overflows, and end the process when there is none, as those
 /// of std. If a hash function panics while entries are moved, no entry is lost.
@@ -129,7 +150,8 @@ impl<K, V, S> HashMap<K, V, S> {
         self
     }
 
-    /// Exact numbers of this map. O(1), and one system call for each arena.
+    /// Exact numbers of this map. One system call for each 4 MiB of its arenas; if it has a name also O(heap / 64 KiB), for
+    /// what it [keeps](MapStats::kept_bytes).
     ///
     /// # Examples
     /// ```
@@ -212,8 +234,9 @@ impl<K, V, S> HashMap<K, V, S> {
 impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
     /// Makes room for `additional` more entries, so that inserting them does not change the capacity.
     ///
-    /// O(1) if no change is under way: entries move over with later writes. Otherwise that change ends first. The map
-    /// does not shrink by itself below the size that is reserved.
+    /// O(1) if no change is under way: entries move over with later writes. Otherwise that change ends first, at once,
+    /// unless the entries fit as it is: O(entries that have not moved yet). The map does not shrink by itself below the
+    /// size that is reserved.
     ///
     /// # Panics
     /// If the capacity overflows.
