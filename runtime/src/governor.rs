@@ -5,9 +5,9 @@
 //! [`on_pressure`] runs on a thread that is freeing memory.
 
 use crate::budget::Budget;
+use crate::events::{self, ReleaseCause};
 use crate::os;
 use crate::policy::{self, Action, Policy, Pressure};
-use crate::trace::{self, Cause};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Retire};
 
@@ -70,8 +70,8 @@ pub(crate) fn release_as_asked(options: ReleaseOptions) -> ReleaseReport {
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
     let report = ebbtide_alloc::release(options);
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
-    trace::release(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, &report, Cause::Forced);
     settle();
+    events::released(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, &report, ReleaseCause::Forced);
     report
 }
 
@@ -90,10 +90,10 @@ fn review(book: Book) {
     }
     let report = give_back_excess(book);
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
-    if let Some(report) = report {
-        trace::release(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, &report, Cause::Policy);
-    }
     settle();
+    if let Some(report) = report {
+        events::released(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, &report, ReleaseCause::Policy);
+    }
 }
 
 /// The release that the policy wants now, if it wants one and the budget allows it. The caller has entered.

@@ -37,6 +37,7 @@
 
 mod budget;
 mod environment;
+mod events;
 mod global;
 mod governor;
 mod init;
@@ -46,7 +47,8 @@ mod policy;
 mod trace;
 
 pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
-pub use ebbtide_map::{HashMap, HashSet, MapStats, hash_map, hash_set, std_api};
+pub use ebbtide_map::{ChangeKind, HashMap, HashSet, MapEvent, MapStats, hash_map, hash_set, std_api};
+pub use events::{Event, LimitCrossing, ReleaseCause, Subscription, dropped_events, on_event};
 pub use global::Ebbtide;
 pub use policy::{ParsePolicyError, Policy};
 

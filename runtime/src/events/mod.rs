@@ -1,0 +1,160 @@
+//! Events: tells trace lines, subscribers and, with the feature `tracing`, tracing what the runtime did.
+//!
+//! Events come from threads that hold no lock of the allocator or of this layer, so a callback may allocate, free and
+//! call everything here. But such a thread may be inside a free, and then inside anything of the program's.
+//!
+//! Invariant: a thread delivers one event at a time. What happens meanwhile on the same thread is counted and not
+//! delivered, so a callback that causes events does not call itself for ever. No locks.
+
+mod event;
+mod subscribers;
+
+pub use event::{Event, LimitCrossing, ReleaseCause};
+pub use subscribers::Subscription;
+
+use crate::{init, trace};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+use ebbtide_alloc::ReleaseReport;
+use ebbtide_map::MapEvent;
+
+thread_local! {
+    /// Whether this thread is delivering an event. Without a destructor, so that it can be asked until the thread's end.
+    static DELIVERING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Events that were not delivered. Relaxed: a count for itself.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Calls `callback` for each [`Event`] from now on: releases, crossings of the soft limit, and maps that went over to
+/// another bucket array. There may be any number of callbacks; each lasts as long as its [`Subscription`]. In which
+/// order they are called is not defined.
+///
+/// # Where callbacks run
+/// On the thread that caused the event, before it goes on:
+/// - a release that the program asked for: on the thread that asked;
+/// - a release by policy or limit: on the thread whose free or allocation brought it about, so **inside that free**, or
+///   on the background thread;
+/// - a change of a map: on the thread that wrote to it, which has the map borrowed, and the shard of a concurrent map
+///   locked. Unnamed maps are only told of when the change took long enough to be timed (tables above some KiB).
+///
+/// No lock of ebbtide's allocator is held, so a callback may allocate, free, log, and call any function of this crate.
+/// But the *program's* locks may be held: a callback that waits for a lock which some thread holds while it frees memory
+/// can wait for ever. Counters, channels and `try_lock` are safe. It may also run while a thread ends, when thread
+/// locals are gone, or before `main`. It should be short: the thread waits for it.
+///
+/// A callback does not hear of what it causes itself, on its own thread: these events are counted by
+/// [`dropped_events`]. It may subscribe and unsubscribe, itself included.
+///
+/// The child of a fork keeps the subscriptions.
+///
+/// # Panics
+/// A callback that panics is called no more; one line on stderr says so, and whatever caused the event goes on. (With
+/// `panic = "abort"` the process ends, as with every panic.)
+///
+/// # Complexity
+/// Without a subscriber an event costs one load. Nothing is added to allocations and frees.
+///
+/// # Examples
+/// ```
+/// use ebbtide::{Event, ReleaseCause};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// static BY_POLICY: AtomicU64 = AtomicU64::new(0);
+///
+/// let subscription = ebbtide::on_event(|event| match event {
+///     Event::Release { cause: ReleaseCause::Policy, report, .. } => {
+///         BY_POLICY.fetch_add(report.released_bytes, Ordering::Relaxed);
+///     }
+///     Event::Map(change) => println!("map {:?}: {:?}", change.name, change.kind),
+///     _ => {}
+/// });
+/// ebbtide::free_os_memory();
+/// drop(subscription); // from here on it is called no more
+/// ```
+pub fn on_event(callback: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
+    init::ensure();
+    let subscription = subscribers::subscribe(Box::new(callback));
+    listen_to_maps();
+    subscription
+}
+
+/// How many events were not delivered since the start, because the thread that caused them was delivering another.
+///
+/// # Examples
+/// ```
+/// let before = ebbtide::dropped_events();
+/// let subscription = ebbtide::on_event(|_| {
+///     ebbtide::free_os_memory();
+/// });
+/// ebbtide::free_os_memory(); // the callback's own release is no further event
+/// assert!(ebbtide::dropped_events() > before);
+/// # drop(subscription);
+/// ```
+#[must_use]
+pub fn dropped_events() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// A release ended: the `number`-th of this process. The caller holds no lock and has the policy settled.
+pub(crate) fn released(number: u64, report: &ReleaseReport, cause: ReleaseCause) {
+    trace::release(number, report, cause);
+    deliver(&Event::Release { number, cause, report });
+}
+
+/// The soft limit was crossed: `total` bytes count against it now. The caller holds no lock and tells each crossing
+/// once.
+#[allow(dead_code, reason = "called by the limit")]
+pub(crate) fn limit_crossed(crossing: LimitCrossing, limit: u64, total: u64) {
+    deliver(&Event::Limit { crossing, limit, total });
+}
+
+/// Hears of all maps from now on. Maps that nobody listens to are spared the work.
+pub(crate) fn listen_to_maps() {
+    ebbtide_map::set_observer(map_changed);
+}
+
+/// A map's growth or shrink ended. The map is borrowed meanwhile: nothing here touches it.
+fn map_changed(change: &MapEvent<'_>) {
+    // Untimed are the small ones. A program may have a million of them, and they move in no time.
+    if !change.name.is_empty() || change.elapsed_ns > 0 {
+        trace::map(change);
+        deliver(&Event::Map(*change));
+    }
+}
+
+/// Hands `event` to who wants it, unless this thread is at that already.
+fn deliver(event: &Event<'_>) {
+    if !subscribers::any() {
+        return;
+    }
+    if DELIVERING.replace(true) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    subscribers::call(event);
+    DELIVERING.set(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn a_crossing_says_which_way_and_how_far() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        let subscription = on_event(move |event| {
+            if let Event::Limit { crossing, limit, total } = *event {
+                log.lock().expect("no panic").push((crossing, limit, total));
+            }
+        });
+        limit_crossed(LimitCrossing::Above, 100, 130);
+        limit_crossed(LimitCrossing::Below, 100, 90);
+        drop(subscription);
+        limit_crossed(LimitCrossing::Above, 100, 130);
+        let expected = [(LimitCrossing::Above, 100, 130), (LimitCrossing::Below, 100, 90)];
+        assert_eq!(*seen.lock().expect("no panic"), expected);
+    }
+}
