@@ -44,6 +44,7 @@ mod init;
 mod line;
 mod os;
 mod policy;
+pub mod testing;
 mod trace;
 
 pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
@@ -81,6 +82,40 @@ pub fn free_os_memory() -> ReleaseReport {
 pub fn release(options: ReleaseOptions) -> ReleaseReport {
     init::ensure();
     governor::release_as_asked(options)
+}
+
+/// Says that this thread is about to sleep: gives the free memory that its cache holds back to the heap, where other
+/// threads and releases can use it. A pool of a hundred threads may hold tens of MiB in such caches; a release reaches
+/// them too, all but one slot of each size, at the price of a pause of all threads that this call spares.
+///
+/// What the policy in force thinks too much then leaves. Nothing else leaves by this call.
+///
+/// # Cost
+/// Some nanoseconds for each slot held and about a microsecond in any case, and the same again when the thread goes on and
+/// refills its cache. So call it before sleeps of milliseconds, not in a loop that waits for microseconds. A thread
+/// that never allocated pays nothing.
+///
+/// # Examples
+/// A map that is between two sizes keeps both its bucket arrays until somebody writes to it. Before a long pause it is
+/// finished by hand:
+/// ```
+/// let mut sessions: ebbtide::HashMap<u64, String> = (0..30_000).map(|id| (id, id.to_string())).collect();
+/// for id in 300..30_000 {
+///     sessions.remove(&id);
+/// }
+///
+/// while sessions.rehash_step(256) > 0 {} // to the end, 256 buckets at a time
+/// assert_eq!(sessions.stats().old_buckets, 0);
+/// ebbtide::idle();
+/// std::thread::park_timeout(std::time::Duration::from_millis(1));
+/// ```
+/// The workers of a tokio runtime call it whenever they run out of tasks (`examples/tokio.rs` shows the effect):
+/// ```ignore
+/// tokio::runtime::Builder::new_multi_thread().on_thread_park(ebbtide::idle).build()
+/// ```
+pub fn idle() {
+    init::ensure();
+    ebbtide_alloc::flush_thread_cache();
 }
 
 /// Where the memory of the heap is now, in bytes. No thread is stopped for it.

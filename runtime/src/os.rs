@@ -3,6 +3,9 @@
 
 use core::ffi::CStr;
 
+/// Bytes of a page, as everywhere in ebbtide.
+pub(crate) const PAGE: usize = 4096;
+
 /// Hands the bytes of an environment variable to `look`, `None` if it is not set.
 ///
 /// The bytes are lent for the call only: a later `set_var` may move them.
@@ -33,6 +36,18 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec.unsigned_abs().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.unsigned_abs())
 }
 
+/// Asks which of the pages from `start` on, one for each of `states`, are resident: then its lowest bit is 1.
+///
+/// # Errors
+/// The errno, `ENOMEM` if one of the pages is not mapped.
+pub(crate) fn resident_pages(start: usize, states: &mut [u8]) -> Result<(), i32> {
+    // SAFETY: mincore writes one byte a page, and `states` has room for each; of the range itself it reads nothing, and a
+    // range that is not mapped is an error.
+    let result =
+        unsafe { libc::mincore(start as *mut libc::c_void, states.len() * PAGE, states.as_mut_ptr()) };
+    if result == 0 { Ok(()) } else { Err(errno()) }
+}
+
 /// Has every forked child call `work` before its one thread goes on. `work` may only store to atomics.
 pub(crate) fn in_forked_child(work: extern "C" fn()) {
     // SAFETY: `work` is a function for the life of the program, and only stores to atomics, which is allowed in the
@@ -43,6 +58,12 @@ pub(crate) fn in_forked_child(work: extern "C" fn()) {
 /// libc declares the handler as unsafe to call.
 fn as_libc_wants(work: extern "C" fn()) -> unsafe extern "C" fn() {
     work
+}
+
+/// The calling thread's errno.
+fn errno() -> i32 {
+    // SAFETY: the address of this thread's errno, valid while the thread lives.
+    unsafe { libc::__errno_location().read() }
 }
 
 /// Runs `work` and leaves `errno` as it was before: `work` may run inside a free, which must not change it.

@@ -25,6 +25,8 @@ thread_local! {
 
 /// Events that were not delivered. Relaxed: a count for itself.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// Bytes that all releases gave back. Relaxed likewise.
+static RELEASED: AtomicU64 = AtomicU64::new(0);
 
 /// Calls `callback` for each [`Event`] from now on: releases, crossings of the soft limit, and maps that went over to
 /// another bucket array. There may be any number of callbacks; each lasts as long as its [`Subscription`]. In which
@@ -96,8 +98,14 @@ pub fn dropped_events() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
+/// Bytes that all releases together have given back, whoever wanted them.
+pub(crate) fn released_bytes() -> u64 {
+    RELEASED.load(Ordering::Relaxed)
+}
+
 /// A release ended: the `number`-th of this process. The caller holds no lock and has the policy settled.
 pub(crate) fn released(number: u64, report: &ReleaseReport, cause: ReleaseCause) {
+    RELEASED.fetch_add(report.released_bytes, Ordering::Relaxed);
     trace::release(number, report, cause);
     deliver(&Event::Release { number, cause, report });
 }
