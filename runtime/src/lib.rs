@@ -35,6 +35,7 @@
 //! This layer has no locks: its state is a few atomics, since policy runs on threads that are freeing memory. Its
 //! start-up, its hook and its trace lines neither allocate nor panic.
 
+mod activation;
 mod budget;
 mod environment;
 mod events;
@@ -185,7 +186,5 @@ pub fn policy() -> Policy {
 #[must_use]
 pub fn is_active() -> bool {
     init::ensure();
-    // Both black boxes are needed: an object that nobody looks at may be optimized out of the heap.
-    let probe = std::hint::black_box(Box::new(0_u64));
-    ebbtide_alloc::owns(std::hint::black_box(&raw const *probe).cast())
+    activation::is_active()
 }

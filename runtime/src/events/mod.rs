@@ -12,7 +12,7 @@ mod subscribers;
 pub use event::{Event, LimitCrossing, ReleaseCause};
 pub use subscribers::Subscription;
 
-use crate::{init, trace};
+use crate::{activation, init, trace};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ebbtide_alloc::ReleaseReport;
@@ -124,6 +124,7 @@ pub(crate) fn listen_to_maps() {
 
 /// A map's growth or shrink ended. The map is borrowed meanwhile: nothing here touches it.
 fn map_changed(change: &MapEvent<'_>) {
+    activation::check();
     // Untimed are the small ones. A program may have a million of them, and they move in no time.
     if !change.name.is_empty() || change.elapsed_ns > 0 {
         trace::map(change);
