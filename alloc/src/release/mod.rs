@@ -86,7 +86,9 @@ impl<O: Os> Heap<O> {
             job.desk.batch.blocked = BlockedList::new();
             from = job.desk.resume;
         }
-        self.gather_from_caches();
+        if !job.spares_caches {
+            self.gather_from_caches();
+        }
         self.release_in_zones(job, zones, from..u32::MAX);
         if !job.stopped() {
             self.release_in_zones(job, zones, 0..from);
