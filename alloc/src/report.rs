@@ -160,6 +160,9 @@ pub struct ReleaseReport {
     pub rss_before: u64,
     /// Resident set size of the process when it ended.
     pub rss_after: u64,
+    /// Bytes of the runs in use that it has looked at: several releases with bounds have seen the whole heap when these add
+    /// up to [`Usage::runs`](crate::Usage::runs), since each goes on where the one before stopped.
+    pub looked_at_bytes: u64,
     /// System calls that gave memory back.
     pub syscalls: u64,
     /// Time from begin to end, waiting for another release included.

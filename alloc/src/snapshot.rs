@@ -69,6 +69,7 @@ impl<O: Os> Heap<O> {
         Usage {
             handed: counters.handed(),
             resident: counters.resident(),
+            runs: counters.run_bytes.get(),
             free_runs: counters.free_resident.get(),
             metadata: counters.metadata.get(),
         }

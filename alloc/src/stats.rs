@@ -55,6 +55,8 @@ pub struct Usage {
     pub handed: u64,
     /// Pages that may be resident: `heap_inuse + heap_free`.
     pub resident: u64,
+    /// Runs in use, resident or not: those with a live or cached slot, large blocks, regions.
+    pub runs: u64,
     /// Resident pages of free runs: the part of what is idle that can surely leave.
     pub free_runs: u64,
     /// Bytes made writable for the allocator's own tables.

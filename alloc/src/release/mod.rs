@@ -51,6 +51,7 @@ impl<O: Os> Heap<O> {
             blocked: batch.blocked,
             rss_before,
             rss_after: self.os.rss(),
+            looked_at_bytes: tally.inuse + tally.free + tally.released,
             syscalls: batch.syscalls,
             elapsed: Duration::from_nanos(self.os.now().saturating_sub(start)),
             stopped_early: job.stopped(),
