@@ -87,7 +87,9 @@ impl Region {
     /// `None` without memory, or for 0 bytes. O(units), without touching the pages.
     #[must_use]
     pub fn new(bytes: usize) -> Option<Self> {
-        HEAP.new_region(bytes)
+        let region = HEAP.new_region(bytes);
+        HEAP.pressure.check_total(&HEAP.counters);
+        region
     }
 
     /// The first byte.
@@ -165,7 +167,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         HEAP.free_region(self.base);
-        HEAP.pressure.check(&HEAP.counters);
+        HEAP.pressure.check_idle(&HEAP.counters);
     }
 }
 
@@ -204,6 +206,7 @@ impl<O: Os> Heap<O> {
         }
         self.counters.reacquired_total.add(reacquired * PAGE);
         self.counters.large_mallocs.add(1);
+        self.counters.count_handed(units.bytes() as isize);
         Some(Region { base: self.space.address(run), len: units.bytes(), dirty })
     }
 
@@ -213,9 +216,11 @@ impl<O: Os> Heap<O> {
     /// `base` is that of a living region, the pages lie in it and are never touched again.
     pub(crate) unsafe fn retire_pages(&self, base: NonNull<u8>, pages: Range<usize>, mode: Retire) {
         let Some(run) = self.space.unit_of(base.as_ptr() as usize) else { return };
+        let mut retired = 0;
         for_each_unit(pages.start, pages.end, |unit, mask| {
-            self.space.meta(run.plus(unit as u32)).add_retired(mask);
+            retired += self.space.meta(run.plus(unit as u32)).add_retired(mask).count_ones() as usize;
         });
+        self.counters.count_handed(-((retired * PAGE) as isize));
         if mode == Retire::Release {
             // SAFETY: the caller vouches for the pages; the region lies in one segment.
             let left = unsafe { self.os.release(base.add(pages.start * PAGE), pages.len() * PAGE) };

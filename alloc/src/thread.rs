@@ -92,6 +92,7 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
         Some(slot) => slot,
         None => HEAP.take_one(class),
     };
+    HEAP.pressure.check_total(&HEAP.counters);
     slot.unwrap_or(core::ptr::null_mut())
 }
 
@@ -102,7 +103,7 @@ pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
     if with_cache(|cache| HEAP.make_room(cache, class, slot)).is_none() {
         HEAP.give_one(class, slot);
     }
-    HEAP.pressure.check(&HEAP.counters);
+    HEAP.pressure.check_idle(&HEAP.counters);
 }
 
 /// Empties the caller's cache into the spans. False if it has none.

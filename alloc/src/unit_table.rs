@@ -165,9 +165,10 @@ impl UnitMeta {
         self.retired.load(Ordering::Acquire)
     }
 
-    pub(crate) fn add_retired(&self, pages: PageMask) {
+    /// Marks pages as retired; returns those of them that were not.
+    pub(crate) fn add_retired(&self, pages: PageMask) -> PageMask {
         // Release: who sees the bit knows that the owner's last access is over.
-        self.retired.fetch_or(pages, Ordering::Release);
+        pages & !self.retired.fetch_or(pages, Ordering::Release)
     }
 
     pub(crate) fn clear_retired(&self) {

@@ -22,7 +22,7 @@ fn start() {
     if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
         trace::begin(environment::topics());
         activation::begin();
-        governor::begin(environment::policy());
+        governor::begin(environment::policy(), environment::limit());
     }
 }
 

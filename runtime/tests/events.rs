@@ -1,7 +1,7 @@
 //! Events as subscribers meet them: who is told what, on which thread, and what a callback may do.
 #![allow(unsafe_code, reason = "fork is a libc function")]
 
-use ebbtide::{ChangeKind, Event, HashMap, Policy, ReleaseCause, on_event};
+use ebbtide::{ChangeKind, Event, HashMap, LimitCrossing, Policy, ReleaseCause, on_event};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,6 +74,31 @@ fn a_release_by_policy_is_told_from_inside_the_free_and_may_allocate() {
     burst(64 * MIB);
     drop(subscription);
     assert!(released.load(Ordering::SeqCst) >= 32 * MIB, "{}", released.load(Ordering::SeqCst));
+}
+
+#[test]
+fn the_limit_tells_when_live_data_passes_it_and_when_it_is_below_again() {
+    let _turn = alone();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let subscription = on_event(move |event| match *event {
+        Event::Limit { crossing, limit, total, .. } => {
+            drop(vec![1_u8; 1 << 20]);
+            log.lock().expect("free").push((crossing, limit, total));
+        }
+        _ => {}
+    });
+    ebbtide::set_memory_limit(Some(64 * MIB));
+    let live: Vec<Vec<u8>> = (0..1600).map(|_| vec![1; 64 << 10]).collect();
+    drop(live);
+    // Freeing brought it just below the limit; this looks again.
+    ebbtide::set_memory_limit(Some(64 * MIB));
+    ebbtide::set_memory_limit(None);
+    drop(subscription);
+    let seen = seen.lock().expect("free");
+    let [(up, limit, above), (down, .., below)] = seen[..] else { panic!("{seen:?}") };
+    assert_eq!((up, down, limit), (LimitCrossing::Above, LimitCrossing::Below, 64 * MIB));
+    assert!(above > limit && below <= limit, "{seen:?}");
 }
 
 #[test]

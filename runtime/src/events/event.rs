@@ -1,5 +1,6 @@
 //! [`Event`]: what the runtime tells subscribers. Plain data, lent for one call.
 
+use crate::limit::Crossing;
 use core::fmt;
 use ebbtide_alloc::ReleaseReport;
 use ebbtide_map::MapEvent;
@@ -27,6 +28,8 @@ pub enum Event<'a> {
         limit: u64,
         /// What counts against it now.
         total: u64,
+        /// How much of that is idle and could not leave.
+        idle: u64,
     },
     /// A map went over to another bucket array: it grew, shrank, or shed tombstones.
     Map(MapEvent<'a>),
@@ -47,6 +50,8 @@ pub enum ReleaseCause {
     Policy,
     /// The soft memory limit asked.
     Limit,
+    /// The kernel said that it is short of memory, and the background thread heard it.
+    MemoryPressure,
 }
 
 impl ReleaseCause {
@@ -57,6 +62,7 @@ impl ReleaseCause {
             Self::Forced => "forced",
             Self::Policy => "policy",
             Self::Limit => "limit",
+            Self::MemoryPressure => "memory pressure",
         }
     }
 }
@@ -64,6 +70,15 @@ impl ReleaseCause {
 impl fmt::Display for ReleaseCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl From<Crossing> for LimitCrossing {
+    fn from(crossing: Crossing) -> Self {
+        match crossing {
+            Crossing::Above => Self::Above,
+            Crossing::Below => Self::Below,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod subscribers;
 pub use event::{Event, LimitCrossing, ReleaseCause};
 pub use subscribers::Subscription;
 
+use crate::limit::{Crossing, Standing};
 use crate::{activation, init, trace};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -35,8 +36,8 @@ static RELEASED: AtomicU64 = AtomicU64::new(0);
 /// # Where callbacks run
 /// On the thread that caused the event, before it goes on:
 /// - a release that the program asked for: on the thread that asked;
-/// - a release by policy or limit: on the thread whose free or allocation brought it about, so **inside that free**, or
-///   on the background thread;
+/// - a release by policy or limit, and a crossing: on the thread whose free or allocation brought it about, so **inside
+///   that call**, or on the background thread, which has a stack of 1 MiB and all signals blocked;
 /// - a change of a map: on the thread that wrote to it, which has the map borrowed, and the shard of a concurrent map
 ///   locked. Unnamed maps are only told of when the change took long enough to be timed (tables above some KiB).
 ///
@@ -110,11 +111,11 @@ pub(crate) fn released(number: u64, report: &ReleaseReport, cause: ReleaseCause)
     deliver(&Event::Release { number, cause, report });
 }
 
-/// The soft limit was crossed: `total` bytes count against it now. The caller holds no lock and tells each crossing
-/// once.
-#[allow(dead_code, reason = "called by the limit")]
-pub(crate) fn limit_crossed(crossing: LimitCrossing, limit: u64, total: u64) {
-    deliver(&Event::Limit { crossing, limit, total });
+/// The soft limit was crossed. The caller holds no lock and tells each crossing once.
+pub(crate) fn limit_crossed(crossing: Crossing, at: Standing) {
+    trace::crossing(crossing, at);
+    let Standing { limit, total, idle, .. } = at;
+    deliver(&Event::Limit { crossing: crossing.into(), limit, total, idle });
 }
 
 /// Hears of all maps from now on. Maps that nobody listens to are spared the work.
@@ -155,15 +156,16 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
         let subscription = on_event(move |event| {
-            if let Event::Limit { crossing, limit, total } = *event {
-                log.lock().expect("no panic").push((crossing, limit, total));
+            if let Event::Limit { crossing, limit, total, idle } = *event {
+                log.lock().expect("no panic").push((crossing, limit, total, idle));
             }
         });
-        limit_crossed(LimitCrossing::Above, 100, 130);
-        limit_crossed(LimitCrossing::Below, 100, 90);
+        let standing = |total| Standing { limit: 100, total, idle: 7, sure: 5 };
+        limit_crossed(Crossing::Above, standing(130));
+        limit_crossed(Crossing::Below, standing(90));
         drop(subscription);
-        limit_crossed(LimitCrossing::Above, 100, 130);
-        let expected = [(LimitCrossing::Above, 100, 130), (LimitCrossing::Below, 100, 90)];
+        limit_crossed(Crossing::Above, standing(130));
+        let expected = [(LimitCrossing::Above, 100, 130, 7), (LimitCrossing::Below, 100, 90, 7)];
         assert_eq!(*seen.lock().expect("no panic"), expected);
     }
 }
