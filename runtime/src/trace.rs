@@ -42,7 +42,7 @@ pub(crate) fn begin(topics: Topics) {
     // out wrong in a way that matters.
     START_NS.store(os::monotonic_ns(), Ordering::Relaxed);
     TOPICS.store(topics.0, Ordering::Relaxed);
-    if topics.has(Topics::MAP) {
+    if topics.has(Topics::MAP) || cfg!(feature = "tracing") {
         events::listen_to_maps();
     }
 }

@@ -81,12 +81,11 @@ fn the_limit_tells_when_live_data_passes_it_and_when_it_is_below_again() {
     let _turn = alone();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
-    let subscription = on_event(move |event| match *event {
-        Event::Limit { crossing, limit, total, .. } => {
+    let subscription = on_event(move |event| {
+        if let Event::Limit { crossing, limit, total, .. } = *event {
             drop(vec![1_u8; 1 << 20]);
             log.lock().expect("free").push((crossing, limit, total));
         }
-        _ => {}
     });
     ebbtide::set_memory_limit(Some(64 * MIB));
     let live: Vec<Vec<u8>> = (0..1600).map(|_| vec![1; 64 << 10]).collect();
@@ -99,6 +98,35 @@ fn the_limit_tells_when_live_data_passes_it_and_when_it_is_below_again() {
     let [(up, limit, above), (down, .., below)] = seen[..] else { panic!("{seen:?}") };
     assert_eq!((up, down, limit), (LimitCrossing::Above, LimitCrossing::Below, 64 * MIB));
     assert!(above > limit && below <= limit, "{seen:?}");
+}
+
+#[test]
+fn a_crossing_that_a_callback_brings_about_is_told_after_it() {
+    let _turn = alone();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (log, live) = (Arc::clone(&seen), Mutex::new(Vec::new()));
+    let subscription = on_event(move |event| {
+        let kind = match event {
+            Event::Limit { crossing, .. } => Some(*crossing),
+            _ => None,
+        };
+        log.lock().expect("free").push(kind);
+        let mut live = live.lock().expect("free");
+        // The second time is the crossing's own: what comes then of more of them is dropped.
+        if live.is_empty() {
+            live.extend((0..1600).map(|_| vec![1_u8; 64 << 10]));
+        } else {
+            live.clear();
+            ebbtide::set_memory_limit(Some(64 * MIB));
+        }
+    });
+    ebbtide::set_memory_limit(Some(64 * MIB));
+    seen.lock().expect("free").clear();
+    ebbtide::free_os_memory();
+    let told = std::mem::take(&mut *seen.lock().expect("free"));
+    ebbtide::set_memory_limit(None);
+    drop(subscription);
+    assert_eq!(told, [None, Some(LimitCrossing::Above)]);
 }
 
 #[test]

@@ -4,8 +4,11 @@
 //! call everything here. But such a thread may be inside a free, and then inside anything of the program's.
 //!
 //! Invariant: a thread delivers one event at a time. What happens meanwhile on the same thread is counted and not
-//! delivered, so a callback that causes events does not call itself for ever. No locks.
+//! delivered, so a callback that causes events does not call itself for ever; but a crossing of the limit, which is told
+//! once, is told afterwards. No locks.
 
+#[cfg(feature = "tracing")]
+mod emit;
 mod event;
 mod subscribers;
 
@@ -13,6 +16,8 @@ pub use event::{Event, LimitCrossing, ReleaseCause};
 pub use subscribers::Subscription;
 
 use crate::limit::{Crossing, Standing};
+#[cfg(feature = "tracing")]
+use crate::line::Line;
 use crate::{activation, init, trace};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +27,8 @@ use ebbtide_map::MapEvent;
 thread_local! {
     /// Whether this thread is delivering an event. Without a destructor, so that it can be asked until the thread's end.
     static DELIVERING: Cell<bool> = const { Cell::new(false) };
+    /// The last crossing of the limit that came about meanwhile.
+    static CROSSED: Cell<Option<(Crossing, Standing)>> = const { Cell::new(None) };
 }
 
 /// Events that were not delivered. Relaxed: a count for itself.
@@ -47,9 +54,16 @@ static RELEASED: AtomicU64 = AtomicU64::new(0);
 /// locals are gone, or before `main`. It should be short: the thread waits for it.
 ///
 /// A callback does not hear of what it causes itself, on its own thread: these events are counted by
-/// [`dropped_events`]. It may subscribe and unsubscribe, itself included.
+/// [`dropped_events`]. Only the last crossing of the limit among them is told afterwards. A callback may subscribe and
+/// unsubscribe, itself included.
 ///
 /// The child of a fork keeps the subscriptions.
+///
+/// # The feature `tracing`
+/// It emits the same events through the `tracing` crate, target `ebbtide`: `release` (info), `memory is above its limit`
+/// (warn) and `memory is below its limit again` (info), `map changed` (debug), with their numbers as fields. All that is
+/// said here of callbacks holds for the tracing subscriber: one that frees memory while it holds a lock which it takes again
+/// for every event could wait for itself. Under [`Policy::Background`](crate::Policy::Background) releases by policy come from a thread of their own.
 ///
 /// # Panics
 /// A callback that panics is called no more; one line on stderr says so, and whatever caused the event goes on. (With
@@ -114,8 +128,15 @@ pub(crate) fn released(number: u64, report: &ReleaseReport, cause: ReleaseCause)
 /// The soft limit was crossed. The caller holds no lock and tells each crossing once.
 pub(crate) fn limit_crossed(crossing: Crossing, at: Standing) {
     trace::crossing(crossing, at);
+    if DELIVERING.get() {
+        CROSSED.set(Some((crossing, at)));
+    }
+    deliver(&crossing_event(crossing, at));
+}
+
+fn crossing_event(crossing: Crossing, at: Standing) -> Event<'static> {
     let Standing { limit, total, idle, .. } = at;
-    deliver(&Event::Limit { crossing: crossing.into(), limit, total, idle });
+    Event::Limit { crossing: crossing.into(), limit, total, idle }
 }
 
 /// Hears of all maps from now on. Maps that nobody listens to are spared the work.
@@ -135,15 +156,36 @@ fn map_changed(change: &MapEvent<'_>) {
 
 /// Hands `event` to who wants it, unless this thread is at that already.
 fn deliver(event: &Event<'_>) {
-    if !subscribers::any() {
+    if !cfg!(feature = "tracing") && !subscribers::any() {
         return;
     }
     if DELIVERING.replace(true) {
         DROPPED.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    subscribers::call(event);
+    tell(event);
+    // Once: a callback that crosses the limit whenever it is told so would do it for ever.
+    if let Some((crossing, at)) = CROSSED.take() {
+        DROPPED.fetch_sub(1, Ordering::Relaxed);
+        tell(&crossing_event(crossing, at));
+        CROSSED.set(None);
+    }
     DELIVERING.set(false);
+}
+
+fn tell(event: &Event<'_>) {
+    subscribers::call(event);
+    #[cfg(feature = "tracing")]
+    trace_event(event);
+}
+
+/// Hands `event` to tracing. A subscriber of tracing's that panics is told on stderr each time: it goes on hearing of
+/// the program's own events, too.
+#[cfg(feature = "tracing")]
+fn trace_event(event: &Event<'_>) {
+    if !subscribers::contained(|| emit::emit(event)) {
+        Line::new(format_args!("ebbtide: the tracing subscriber panicked at an event of ebbtide's")).emit();
+    }
 }
 
 #[cfg(test)]
