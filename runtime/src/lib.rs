@@ -32,8 +32,14 @@
 //! A value that cannot be read is one line on stderr, and the default holds. Code overrides the environment. Of maps
 //! without a name, `map` shows only changes long enough to be timed.
 //!
+//! # Hearing of it
+//! [`on_event`] calls back at releases, crossings of the limit and changes of maps; the feature `tracing` hands the same
+//! events to the `tracing` crate. [`idle`] helps a thread that is about to sleep, and [`testing`] has assertions for the
+//! tests of programs that care. If a variable above is set and [`Ebbtide`] is not the global allocator, one line on
+//! stderr says so at the first call of this crate or the first change of a map.
+//!
 //! # Invariants and locks
-//! This layer has no locks: its state is a few atomics, since policy runs on threads that are freeing memory. Its
+//! This layer has no locks, [`testing`] aside: its state is a few atomics, since policy runs on threads that are freeing memory. Its
 //! start-up, its hook and its trace lines neither allocate nor panic.
 
 mod activation;
