@@ -164,7 +164,7 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
             budget.gave_back(done.released_bytes, after.resident);
             let took = u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX);
             budget.walked(done.released_bytes, took, now);
-            stuck_after = stuck_in(after);
+            stuck_after = stuck_in(after, done.stopped_early);
             report = Some(done);
         }
     }
@@ -179,12 +179,9 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
 /// A release of fewer bytes costs more than it gives.
 const WORTH_A_RELEASE: u64 = 64 << 10;
 
-/// What is stuck after a release that should have brought idle memory down to the goal.
-fn stuck_in(after: Usage) -> u64 {
-    match policy::action(current(), pressure_of(after), 0) {
-        Action::Nothing => 0,
-        Action::Release(_) => after.idle(),
-    }
+/// What is stuck after a release: all that is idle, unless the release ended before it had seen the whole heap.
+fn stuck_in(after: Usage, stopped_early: bool) -> u64 {
+    if stopped_early { 0 } else { after.idle() }
 }
 
 /// What the background thread is in the midst of: one excess, given back in steps.
@@ -277,7 +274,7 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     campaign.report = Some(together(campaign.report, done));
     let seen_all = !done.stopped_early || campaign.looked_at >= after.runs;
     if seen_all || (!campaign.squeezed && policy::excess(policy, pressure_of(after)) == Action::Nothing) {
-        STUCK.store(if campaign.squeezed { after.idle() } else { stuck_in(after) }, Ordering::SeqCst);
+        STUCK.store(stuck_in(after, !seen_all), Ordering::SeqCst);
         let loose = after.idle().saturating_sub(STUCK.load(Ordering::SeqCst));
         return Turn::Done { watch: loose >= policy::WORTH_WATCHING || soft_limit::is_followed() };
     }
