@@ -91,8 +91,8 @@ impl<O: Os> Heap<O> {
     }
 
     /// Puts a slot into a magazine that is full: widens it, or flushes its older half. The caller holds the lock of the
-    /// cache.
-    pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) {
+    /// cache. True if the heap's totals have changed by that.
+    pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) -> bool {
         let magazine = cache.magazine(class);
         let access = self.sharing.access();
         if !magazine.is_open() && cache.current(class).is_nil() {
@@ -101,29 +101,31 @@ impl<O: Os> Heap<O> {
             cache.open(class);
             self.flush(class, &[slot], access);
             ThreadCache::count(&cache.frees, 1);
-            self.count_handed(cache, -(class.size() as isize));
-            return;
+            return self.count_handed(cache, -(class.size() as isize));
         }
         // A thread that only frees needs no deep stack.
         let deep =
             cache.current(class).is_nil() && magazine.capacity() * 8 >= class.geometry().magazine as usize;
+        let mut counted = false;
         if magazine.len() == magazine.capacity() && (deep || !cache.widen(class)) {
             let count = (magazine.len() / 2).max(1);
             self.flush(class, &magazine.held()[..count], access);
             magazine.forget_oldest(count);
             ThreadCache::count(&cache.frees, count);
-            self.count_handed(cache, -((count * class.size()) as isize));
+            counted = self.count_handed(cache, -((count * class.size()) as isize));
         }
         let pushed = magazine.push(slot);
         debug_assert!(pushed);
+        counted
     }
 
-    /// Counts bytes that a cache handed out, or took back.
-    fn count_handed(&self, cache: &ThreadCache, bytes: isize) {
+    /// Counts bytes that a cache handed out, or took back. True if the heap's total was due.
+    fn count_handed(&self, cache: &ThreadCache, bytes: isize) -> bool {
         let due = cache.count_handed(bytes);
         if due != 0 {
             self.counters.count_handed(due);
         }
+        due != 0
     }
 
     /// One slot for a thread without a cache.

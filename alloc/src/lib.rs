@@ -116,6 +116,14 @@ pub fn flush_thread_cache() {
     }
 }
 
+/// Gives back what of the allocator's own tables describes only idle memory, and says how many resident bytes that were.
+/// A [`release`] without bounds does so too; one that stops at a bound may not come to it. Waits for a release under way.
+///
+/// O(free runs), plus the kernel's time.
+pub fn release_tables() -> u64 {
+    HEAP.release_tables_alone()
+}
+
 /// A snapshot of the heap, taken without stopping anybody. O(heap / 64 KiB).
 ///
 /// [`MemStats::limit`] is `None`: limits belong to the layer above.

@@ -100,10 +100,14 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
-    if with_cache(|cache| HEAP.make_room(cache, class, slot)).is_none() {
+    let counted = with_cache(|cache| HEAP.make_room(cache, class, slot));
+    if counted.is_none() {
         HEAP.give_one(class, slot);
     }
-    HEAP.pressure.check_idle(&HEAP.counters);
+    // The totals are cache lines that other threads write: they are looked at when this one has.
+    if counted != Some(false) {
+        HEAP.pressure.check_idle(&HEAP.counters);
+    }
 }
 
 /// Empties the caller's cache into the spans. False if it has none.

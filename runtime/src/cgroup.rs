@@ -270,22 +270,22 @@ pub(crate) fn parse_pressure(line: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     /// Files that exist nowhere else.
     #[derive(Default)]
-    struct Tree(BTreeMap<String, Vec<u8>>);
+    pub(crate) struct Tree(BTreeMap<String, Vec<u8>>);
 
     impl Tree {
-        fn with(mut self, path: &str, content: &str) -> Self {
+        pub(crate) fn with(mut self, path: &str, content: &str) -> Self {
             self.0.insert(path.to_owned(), content.as_bytes().to_vec());
             self
         }
 
-        fn two(group: &str, root: &str) -> Self {
+        pub(crate) fn two(group: &str, root: &str) -> Self {
             let mounts = format!(
                 "22 1 0:20 / /proc rw shared:1 - proc proc rw\n30 24 0:26 {root} /sys/fs/cgroup rw,nosuid shared:4 \
                  master:1 - cgroup2 cgroup2 rw,nsdelegate\n"

@@ -169,12 +169,13 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
         } else if bytes < WORTH_A_RELEASE {
             stuck_after = before.idle();
         } else {
-            let done = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
+            let mut done = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
+            release_tables_behind(&mut done);
             let (after, now) = (ebbtide_alloc::usage(), os::monotonic_ns());
             budget.gave_back(done.released_bytes, after.resident);
             let took = u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX);
             budget.walked(done.released_bytes, took, now);
-            stuck_after = stuck_in(after);
+            stuck_after = stuck_in(after, done.stopped_early);
             report = Some(done);
         }
     }
@@ -189,12 +190,19 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
 /// A release of fewer bytes costs more than it gives.
 const WORTH_A_RELEASE: u64 = 64 << 10;
 
-/// What is stuck after a release that should have brought idle memory down to the goal.
-fn stuck_in(after: Usage) -> u64 {
-    match policy::action(current(), pressure_of(after), 0) {
-        Action::Nothing => 0,
-        Action::Release(_) => after.idle(),
+/// From this many bytes on, what describes them is worth giving back too.
+const WORTH_THEIR_TABLES: u64 = 16 << 20;
+
+/// Gives back the tables of what has left: about a hundredth of it, if it was in small objects.
+fn release_tables_behind(done: &mut ReleaseReport) {
+    if done.released_bytes >= WORTH_THEIR_TABLES {
+        done.metadata_released_bytes += ebbtide_alloc::release_tables();
     }
+}
+
+/// What is stuck after a release: all that is idle, unless the release ended before it had seen the whole heap.
+fn stuck_in(after: Usage, stopped_early: bool) -> u64 {
+    if stopped_early { 0 } else { after.idle() }
 }
 
 /// What the background thread is in the midst of: one excess, given back in steps.
@@ -248,7 +256,7 @@ const PRESSURE_EVERY_NS: u64 = 5_000_000_000;
 /// From here on the kernel is short of memory: a tenth of the time, in hundredths of a percent.
 const SQUEEZED: u32 = 1000;
 /// Time that a step may take for each unit of 64 KiB, since it passes all runs on its way.
-const STEP_NS_OF_UNIT: u64 = 100;
+const STEP_NS_OF_UNIT: u64 = 25;
 
 fn step(campaign: &mut Campaign, now: u64) -> Turn {
     let (before, policy) = (ebbtide_alloc::usage(), current());
@@ -286,7 +294,8 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     campaign.report = Some(together(campaign.report, done));
     let seen_all = !done.stopped_early || campaign.looked_at >= after.runs;
     if seen_all || (!campaign.squeezed && policy::excess(policy, pressure_of(after)) == Action::Nothing) {
-        STUCK.store(if campaign.squeezed { after.idle() } else { stuck_in(after) }, Ordering::SeqCst);
+        STUCK.store(stuck_in(after, !seen_all), Ordering::SeqCst);
+        campaign.report.iter_mut().for_each(release_tables_behind);
         let loose = after.idle().saturating_sub(STUCK.load(Ordering::SeqCst));
         return Turn::Done { watch: loose >= policy::WORTH_WATCHING || soft_limit::is_followed() };
     }

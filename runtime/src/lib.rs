@@ -188,7 +188,7 @@ pub fn policy() -> Policy {
     governor::current()
 }
 
-/// Sets the soft memory limit in bytes, or none, and returns the previous one.
+/// Sets the soft memory limit in bytes, or none, and returns the previous one. `u64::MAX` is none.
 ///
 /// The limit is on what is resident of the heap and of the allocator's tables: `heap_sys - heap_released +
 /// metadata_sys` of [`MemStats`]. From 95 % of it on, allocations that need more pages first give idle ones back, as many

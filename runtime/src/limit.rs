@@ -129,9 +129,9 @@ impl Limiter {
         }
     }
 
-    /// The idle bytes above which to look again. Below the limit they are nobody's concern.
+    /// The idle bytes above which to look again. As long as the limit is kept they are nobody's concern.
     pub(crate) fn idle_bound(&self, at: Standing) -> u64 {
-        if at.limit == NONE || at.total <= at.limit {
+        if at.limit == NONE || (at.total <= at.limit && !self.above) {
             return NONE;
         }
         self.stuck.max(at.idle).saturating_add(step(at.limit))

@@ -44,15 +44,23 @@ fn replace(limit: u64) -> Option<u64> {
 
 /// Puts a share of the control group's limit, in millionths, in force, and follows it. The caller has the heap reviewed.
 pub(crate) fn follow(share: u32) -> Option<u64> {
+    follow_in(&Kernel, share, os::monotonic_ns())
+}
+
+fn follow_in(files: &impl Files, share: u32, now_ns: u64) -> Option<u64> {
     SHARE.store(share, Ordering::SeqCst);
-    READ_AT_NS.store(os::monotonic_ns(), Ordering::SeqCst);
-    replace(of_cgroup(share).unwrap_or(limit::NONE));
+    READ_AT_NS.store(now_ns, Ordering::SeqCst);
+    replace(share_in(files, share).unwrap_or(limit::NONE));
     current()
 }
 
 /// A share of the control group's limit, in millionths.
 pub(crate) fn of_cgroup(share: u32) -> Option<u64> {
-    match cgroup::memory_limit(&Kernel) {
+    share_in(&Kernel, share)
+}
+
+fn share_in(files: &impl Files, share: u32) -> Option<u64> {
+    match cgroup::memory_limit(files) {
         Ok(limit) => {
             let part = u128::from(limit?) * u128::from(share) / 1_000_000;
             u64::try_from(part).ok()
@@ -72,6 +80,10 @@ fn complain(unknown: Unknown) {
 
 /// Reads a limit that is followed again, if that is due.
 pub(crate) fn refresh(now_ns: u64) {
+    refresh_in(&Kernel, now_ns);
+}
+
+fn refresh_in(files: &impl Files, now_ns: u64) {
     let share = SHARE.load(Ordering::SeqCst);
     let read_at = READ_AT_NS.load(Ordering::SeqCst);
     // A clock that went back makes it due.
@@ -79,7 +91,7 @@ pub(crate) fn refresh(now_ns: u64) {
         return;
     }
     READ_AT_NS.store(now_ns, Ordering::SeqCst);
-    let new = of_cgroup(share).unwrap_or(limit::NONE);
+    let new = share_in(files, share).unwrap_or(limit::NONE);
     let old = LIMIT.load(Ordering::SeqCst);
     // Whoever set another limit meanwhile has the last word.
     let same = SHARE.load(Ordering::SeqCst) == share;
@@ -190,4 +202,37 @@ pub(crate) fn memory_pressure() -> Option<u32> {
         .emit();
     }
     pressure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::tests::Tree;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn group_of(content: &str) -> Tree {
+        Tree::two("/a", "/").with("/sys/fs/cgroup/a/memory.max", content)
+    }
+
+    /// One test: the limit is the process's.
+    #[test]
+    fn a_limit_that_is_followed_changes_with_its_file() {
+        assert_eq!(follow_in(&group_of("1000000\n"), 900_000, SECOND), Some(900_000));
+        refresh_in(&group_of("500000\n"), 2 * SECOND);
+        assert_eq!(current(), Some(900_000), "not before two seconds have gone by");
+        refresh_in(&group_of("500000\n"), 3 * SECOND);
+        assert_eq!(current(), Some(450_000));
+        refresh_in(&group_of("max\n"), 6 * SECOND);
+        assert_eq!(current(), None);
+        refresh_in(&group_of("2000000\n"), SECOND);
+        assert_eq!(current(), Some(1_800_000), "a clock that goes back makes it due");
+        refresh_in(&group_of("what?\n"), 9 * SECOND);
+        assert_eq!(current(), None, "what cannot be read is no limit");
+        assert_eq!(set(Some(77)), None);
+        refresh_in(&group_of("500000\n"), 20 * SECOND);
+        assert_eq!(set(None), Some(77), "one that was set stays");
+        assert_eq!(follow_in(&group_of("18446744073709551615\n"), 1_000_000, SECOND), None);
+        set(None);
+    }
 }

@@ -33,6 +33,15 @@ impl<O: Os> Heap<O> {
         self.report(&job, rss_before, start)
     }
 
+    /// See [`crate::release_tables`].
+    pub(crate) fn release_tables_alone(&self) -> u64 {
+        let mut desk = self.releasing.lock(&self.os);
+        let mut job = Job::new(self, &mut desk, ReleaseOptions::new(), self.os.now());
+        let zones = self.page_heap().zones().len();
+        self.release_tables(&mut job, zones);
+        job.tables
+    }
+
     /// What came of it. No second walk: a release with a deadline has no time for one.
     fn report(&self, job: &Job<'_, O>, rss_before: u64, start: u64) -> ReleaseReport {
         let (batch, counters, tally) = (&job.desk.batch, &self.counters, &job.tally);
