@@ -24,8 +24,8 @@ static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
 /// Policy, and whether there is a limit.
 const SETTINGS: [(&str, bool); 3] = [("off", false), ("off", true), ("background:10", true)];
 /// Smallest and largest block of each round, as powers of two: one kind's idle memory does not serve the next kind.
-const KINDS: [(u32, u32); 6] = [(5, 8), (17, 20), (9, 12), (6, 7), (21, 21), (12, 15)];
-const LEAD: &str = "Fits: six rounds, each of which fills 55 % of the limit with blocks of another size and frees 95 % \
+const KINDS: [(u32, u32); 6] = [(7, 10), (17, 20), (9, 12), (7, 8), (21, 21), (12, 15)];
+const LEAD: &str = "Fits: six rounds, each of which fills 70 % of the limit with blocks of another size and frees 95 % \
                     of them. Above: live data of 150 % of the limit, which no release can help. Below: most of it is \
                     freed. Total is what the limit is on; a step is a thousand blocks taken or freed.";
 
@@ -181,7 +181,7 @@ fn child(words: &[String]) -> Result<(), String> {
     let mut survivors = Vec::new();
     for kind in KINDS {
         let mut blocks = Vec::new();
-        fill(&mut phase, &mut blocks, limit / 20 * 11, kind, &mut rng);
+        fill(&mut phase, &mut blocks, limit / 10 * 7, kind, &mut rng);
         thin(&mut phase, &mut blocks, 20);
         survivors.push(blocks);
         survivors.drain(..survivors.len().saturating_sub(2));
