@@ -74,7 +74,7 @@ mod zone;
 pub use global::Allocator;
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
-pub use stats::MemStats;
+pub use stats::{MemStats, Usage};
 pub use verify::{Fault, HeapError, verify};
 
 use heap::HEAP;
@@ -108,21 +108,27 @@ pub fn owns(address: *const u8) -> bool {
     HEAP.space.unit_of(address as usize).is_some()
 }
 
-/// Sets the function to call when free runs hold more resident memory than the armed threshold. It is called on the
-/// thread that freed, without locks, once for each [`set_pressure_threshold`]; it may allocate. If it panics, the
-/// process aborts.
+/// Sets the function to call when memory leaves the bounds of [`bound_idle`] or [`bound_resident`]. It is called on the
+/// thread that freed or allocated, without locks, once for each time that a bound was set; it may allocate. If it panics,
+/// the process aborts.
 pub fn set_pressure_hook(hook: fn()) {
     HEAP.pressure.set_hook(hook);
 }
 
-/// Arms the hook: it is called at the next free that leaves more than `bytes` of free runs resident. `u64::MAX`
-/// disarms it.
-pub fn set_pressure_threshold(bytes: u64) {
-    HEAP.pressure.arm(bytes);
+/// Has the hook called when a slow path frees and finds [`Usage::idle`] outside `bounds`. An end of `u64::MAX` means
+/// never.
+pub fn bound_idle(bounds: core::ops::RangeInclusive<u64>) {
+    HEAP.pressure.bound_idle(bounds);
 }
 
-/// Bytes in runs that are used, and resident bytes in free runs. O(1): what a policy may ask on every check.
+/// Has the hook called when a slow path takes pages and finds [`Usage::total`] above `bytes`, before anybody touches these
+/// pages. `u64::MAX` means never.
+pub fn bound_resident(bytes: u64) {
+    HEAP.pressure.bound_total(bytes);
+}
+
+/// Where the memory is, from running totals. O(1): what a policy may ask on every check.
 #[must_use]
-pub fn pressure() -> (u64, u64) {
-    (HEAP.counters.run_bytes.get(), HEAP.counters.free_resident.get())
+pub fn usage() -> Usage {
+    HEAP.usage()
 }

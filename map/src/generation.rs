@@ -417,10 +417,17 @@ impl<T> Generation<T> {
     }
 
     /// Whether pages of dead entries should go to `next` rather than to the OS.
-    pub(crate) fn begin_handing_on(&self, next: &Self) -> bool {
+    pub(crate) fn may_hand_on(&self, next: &Self) -> bool {
         match (self.region(), next.region()) {
-            (Some(from), Some(to)) => from.begin_handing_on(&to),
+            (Some(from), Some(to)) => size_of::<T>() > 0 && from.may_hand_on(&to),
             _ => false,
+        }
+    }
+
+    /// Says that they begin to go there.
+    pub(crate) fn begin_handing_on(&self) {
+        if let Some(region) = self.region() {
+            region.begin_handing_on();
         }
     }
 

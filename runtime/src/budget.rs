@@ -1,9 +1,11 @@
-//! [`Budget`]: bounds what the policy's releases may cost a program that soon needs the pages again.
+//! [`Budget`]: bounds what the policy's releases may cost: page faults of a program that soon needs the pages again, and
+//! walks over a heap whose idle memory cannot leave.
 //!
 //! A page that left and comes back costs a page fault: about 1.4 us, as much as hundreds of allocations. A program
 //! that allocates and frees the same large block over and over would pay that for each page each time. So pages that
 //! come back are a debt, paid off at a fixed rate, and while the debt is too high nothing leaves by policy. At
-//! [`RATE`], faults take less than 1 % of a program's time at worst.
+//! [`RATE`], faults take less than 1 % of a program's time at worst. A walk that found less than it cost is followed by
+//! a hundred times as long without one.
 //!
 //! Pure: sizes and time in, decision out. No locks.
 
@@ -24,7 +26,15 @@ pub(crate) struct Budget {
     pub(crate) debt: u64,
     /// The time of the last look, in nanoseconds.
     pub(crate) at_ns: u64,
+    /// When the heap may be walked again.
+    pub(crate) walk_at_ns: u64,
 }
+
+/// Time without a walk after one that was in vain, as a multiple of what it took, and at most.
+const REST: u64 = 100;
+const MOST_REST_NS: u64 = 10_000_000_000;
+/// What a walk may take for each byte that left by it: half a microsecond a page.
+const BYTES_PER_NS: u64 = 8;
 
 impl Budget {
     /// Counts what came back since the last look. Returns whether another release is affordable.
@@ -36,10 +46,28 @@ impl Budget {
         self.debt = self.debt.saturating_sub(paid).saturating_add(came_back).min(MOST);
         self.resident = resident;
         // Time too short to pay for a byte is kept for the next look.
-        if paid > 0 {
+        if paid > 0 || now_ns < self.at_ns {
             self.at_ns = now_ns;
         }
         self.debt <= ALLOWANCE
+    }
+
+    /// Whether a walk over the heap is affordable.
+    pub(crate) fn may_walk(&self, now_ns: u64) -> bool {
+        // A clock that was set back must not forbid it for longer than any rest.
+        self.walk_at_ns.saturating_sub(now_ns).wrapping_sub(1) >= MOST_REST_NS
+    }
+
+    /// Notes that a release of `bytes` took so long until `now_ns`.
+    pub(crate) fn walked(&mut self, bytes: u64, took_ns: u64, now_ns: u64) {
+        let in_vain = took_ns.saturating_sub(bytes / BYTES_PER_NS);
+        self.walk_at_ns = now_ns.saturating_add(in_vain.saturating_mul(REST).min(MOST_REST_NS));
+    }
+
+    /// How long until [`look`](Self::look) would find another release affordable, in nanoseconds.
+    pub(crate) fn wait_ns(&self) -> u64 {
+        let over = u128::from(self.debt.saturating_sub(ALLOWANCE));
+        u64::try_from(over * 1_000_000_000 / u128::from(RATE)).unwrap_or(u64::MAX)
     }
 
     /// Notes that `bytes` were given back, which left `resident` bytes.
@@ -55,7 +83,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const SECOND: u64 = 1_000_000_000;
-    const NEW: Budget = Budget { resident: 0, away: 0, debt: 0, at_ns: 0 };
+    const NEW: Budget = Budget { resident: 0, away: 0, debt: 0, at_ns: 0, walk_at_ns: 0 };
 
     /// A program that takes and frees `burst` bytes every `period`, for `rounds`. Returns how many were given back.
     fn cycles(burst: u64, period: u64, rounds: u64) -> u64 {
@@ -107,6 +135,40 @@ mod tests {
         assert!(fast <= ALLOWANCE + 10 * RATE + 8 * MIB, "{}", fast / MIB);
         assert!(fast >= 10 * RATE, "{}", fast / MIB);
         assert_eq!(cycles(12 * MIB, SECOND, 100), 1200 * MIB);
+    }
+
+    #[test]
+    fn walks_in_vain_take_a_hundredth_of_the_time() {
+        let mut budget = NEW;
+        assert!(budget.may_walk(0));
+        budget.walked(0, 1000, 5000);
+        assert!(!budget.may_walk(5000) && !budget.may_walk(104_999) && budget.may_walk(105_000));
+        budget.walked(80_000_000, 10_000_000, SECOND);
+        assert!(budget.may_walk(SECOND), "it was worth it");
+        budget.walked(0, u64::MAX, SECOND);
+        assert!(!budget.may_walk(10 * SECOND) && budget.may_walk(11 * SECOND), "for ten seconds at most");
+        assert!(!budget.may_walk(SECOND));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_stops_nothing_for_long() {
+        let mut budget = NEW;
+        budget.walked(0, SECOND, 1_000_000 * SECOND);
+        assert!(budget.may_walk(5), "set back by days");
+        budget.look(0, 1_000_000 * SECOND);
+        budget.debt = 100 * MIB;
+        assert!(!budget.look(0, 5));
+        assert_eq!(budget.debt, 100 * MIB, "no time went by");
+        assert!(budget.look(0, 5 * SECOND), "from there on it does");
+    }
+
+    #[test]
+    fn the_wait_is_as_long_as_the_debt_takes() {
+        assert_eq!(NEW.wait_ns(), 0);
+        assert_eq!(Budget { debt: ALLOWANCE + 2 * RATE, ..NEW }.wait_ns(), 2 * SECOND);
+        let mut budget = Budget { debt: MOST, at_ns: 0, ..NEW };
+        let wait = budget.wait_ns();
+        assert!(budget.look(0, wait));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) fn ensure() {
     // value from the beginning.
     if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
         trace::begin(environment::topics());
-        governor::begin(environment::policy());
+        governor::begin(environment::policy(), environment::limit());
     }
 }
 

@@ -21,11 +21,12 @@
 //!
 //! # When memory goes back
 //! [`Policy`] says what happens without being asked; [`free_os_memory`] and [`release`] work under every policy.
-//! The default is `percent:10`. Two environment variables are read once, before `main`:
+//! The default is `percent:10`. Three environment variables are read once, before `main`:
 //!
 //! | variable | value | default |
 //! |---|---|---|
 //! | `EBBTIDE_POLICY` | `off`, `percent:N`, `background:N` | `percent:10` |
+//! | `EBBTIDE_MEMORY_LIMIT` | bytes as in `512MiB` (or B, KiB, GiB, TiB), `cgroup:90%`, `off` | `off` |
 //! | `EBBTIDE_TRACE` | list of `release`, `map`, `limit`, `all` | empty |
 //!
 //! A value that cannot be read is one line on stderr, and the default holds. Code overrides the environment. Of maps
@@ -35,14 +36,19 @@
 //! This layer has no locks: its state is a few atomics, since policy runs on threads that are freeing memory. Its
 //! start-up, its hook and its trace lines neither allocate nor panic.
 
+mod background;
 mod budget;
+mod cgroup;
 mod environment;
 mod global;
 mod governor;
 mod init;
+mod limit;
 mod line;
 mod os;
+mod pace;
 mod policy;
+mod soft_limit;
 mod trace;
 
 pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
@@ -91,7 +97,9 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
 #[must_use]
 pub fn mem_stats() -> MemStats {
     init::ensure();
-    ebbtide_alloc::mem_stats()
+    let mut stats = ebbtide_alloc::mem_stats();
+    stats.limit = soft_limit::current();
+    stats
 }
 
 /// The numbers of every named map that is alive, and one row without a name for all other maps together.
@@ -134,6 +142,88 @@ pub fn set_policy(policy: Policy) -> Policy {
 pub fn policy() -> Policy {
     init::ensure();
     governor::current()
+}
+
+/// Sets the soft memory limit in bytes, or none, and returns the previous one. `u64::MAX` is none.
+///
+/// The limit is on what is resident of the heap and of the allocator's tables: `heap_sys - heap_released +
+/// metadata_sys` of [`MemStats`]. From 95 % of it on, allocations that need more pages first give idle ones back, as many
+/// as they take, under every policy. Thread stacks, the program's text and mappings of other libraries do not count.
+///
+/// It is soft: no allocation fails by it. When more is in use than it allows, attempts to get below take 5 % of the time
+/// at most while idle memory comes and goes, and ever less when nothing can leave; memory that becomes idle then leaves
+/// soon. With `EBBTIDE_TRACE=limit` each crossing is one line. What is above the limit when this is called leaves by
+/// this call, if it can.
+///
+/// # Complexity
+/// Without a limit one comparison on the slow paths that take pages. With one, a few loads more.
+///
+/// # Examples
+/// ```
+/// let before = ebbtide::set_memory_limit(Some(512 << 20));
+/// assert_eq!(ebbtide::memory_limit(), Some(512 << 20));
+/// ebbtide::set_memory_limit(before);
+/// ```
+pub fn set_memory_limit(limit: Option<u64>) -> Option<u64> {
+    init::ensure();
+    let before = soft_limit::set(limit);
+    governor::limit_changed();
+    before
+}
+
+/// The soft memory limit in bytes, if there is one.
+///
+/// # Examples
+/// ```
+/// assert_eq!(ebbtide::mem_stats().limit, ebbtide::memory_limit());
+/// ```
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
+    init::ensure();
+    soft_limit::current()
+}
+
+/// What `ratio` of the memory limit of this process's control group is, in bytes: the least of `memory.max` and
+/// `memory.high` (version 2) or `memory.limit_in_bytes` (version 1), of its own group and of all above it. It only
+/// looks; [`follow_cgroup_limit`] puts it in force.
+///
+/// `None` if there is no such limit, if it cannot be read (one line on stderr says so, once), or if `ratio` is not above
+/// 0 and at most 1.
+///
+/// # Examples
+/// ```
+/// if let Some(limit) = ebbtide::limit_from_cgroup(0.9) {
+///     ebbtide::set_memory_limit(Some(limit));
+/// }
+/// ```
+#[must_use]
+pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
+    soft_limit::of_cgroup(millionths(ratio)?)
+}
+
+/// Has the soft memory limit follow `ratio` of the control group's: as [`limit_from_cgroup`], and read again as memory
+/// grows, and every ten seconds under [`Policy::Background`], though never more often than every two seconds. Returns
+/// the limit that is in force now; [`set_memory_limit`] ends it. `EBBTIDE_MEMORY_LIMIT=cgroup:90%` does the same.
+///
+/// A `ratio` that is not above 0 and at most 1 changes nothing.
+///
+/// # Examples
+/// ```
+/// let limit = ebbtide::follow_cgroup_limit(0.9);
+/// assert_eq!(ebbtide::memory_limit(), limit);
+/// ```
+pub fn follow_cgroup_limit(ratio: f64) -> Option<u64> {
+    init::ensure();
+    let Some(share) = millionths(ratio) else { return soft_limit::current() };
+    let limit = soft_limit::follow(share);
+    governor::limit_changed();
+    limit
+}
+
+fn millionths(ratio: f64) -> Option<u32> {
+    let share = (ratio * 1e6).round();
+    // Not a number is in no range.
+    (1.0..=1e6).contains(&share).then_some(share as u32)
 }
 
 /// Whether [`Ebbtide`] really is the global allocator of this program. It allocates one object to find out.

@@ -3,6 +3,7 @@
 //! No lock: the topics and the start time are atomics, set once by [`begin`] before they are read. No allocation, since
 //! a release may run inside a free.
 
+use crate::limit::{self, Crossing, Standing};
 use crate::line::Line;
 use crate::os;
 use core::fmt;
@@ -38,6 +39,10 @@ pub(crate) enum Cause {
     Forced,
     /// The policy in force asked.
     Policy,
+    /// The memory limit asked.
+    Limit,
+    /// The kernel is short of memory.
+    Squeeze,
 }
 
 impl fmt::Display for Cause {
@@ -45,6 +50,8 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Forced => "(forced)",
             Self::Policy => "(policy)",
+            Self::Limit => "(limit)",
+            Self::Squeeze => "(memory pressure)",
         })
     }
 }
@@ -82,6 +89,46 @@ pub(crate) fn release(number: u64, report: &ReleaseReport, cause: Cause) {
 
 fn release_line(number: u64, at: Duration, report: &ReleaseReport, cause: Cause) -> Line {
     Line::new(format_args!("ebbtide release {number} @{}: {report} {cause}", Seconds(at)))
+}
+
+/// Traces that memory crossed its limit.
+pub(crate) fn crossing(crossing: Crossing, at: Standing) {
+    if traced(Topics::LIMIT) {
+        crossing_line(crossing, at, since_start()).emit();
+    }
+}
+
+fn crossing_line(crossing: Crossing, at: Standing, time: Duration) -> Line {
+    let (time, total, limit) = (Seconds(time), Mib(at.total), Mib(at.limit));
+    match crossing {
+        Crossing::Above => Line::new(format_args!(
+            "ebbtide limit @{time}: {total} MiB resident, above {limit} MiB; {} MiB of it idle could not leave",
+            Mib(at.idle)
+        )),
+        Crossing::Below => {
+            Line::new(format_args!("ebbtide limit @{time}: {total} MiB resident, below {limit} MiB again"))
+        }
+    }
+}
+
+/// Traces that the limit itself has changed, since that of the control group has.
+pub(crate) fn limit_change(before: u64, after: u64) {
+    if traced(Topics::LIMIT) {
+        let (time, before, after) = (Seconds(since_start()), Bound(before), Bound(after));
+        Line::new(format_args!("ebbtide limit @{time}: {before} -> {after} (control group)")).emit();
+    }
+}
+
+/// A limit, or none.
+struct Bound(u64);
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            limit::NONE => f.write_str("none"),
+            bytes => write!(f, "{} MiB", Mib(bytes)),
+        }
+    }
 }
 
 /// Traces the end of a map's growth or shrink. The map is borrowed meanwhile: nothing here touches it.
@@ -201,6 +248,25 @@ mod tests {
         );
         let by_policy = text(&release_line(8, Duration::from_micros(1_000_999), &report(), Cause::Policy));
         assert!(by_policy.starts_with("ebbtide release 8 @1.000s: ") && by_policy.ends_with(" (policy)\n"));
+    }
+
+    #[test]
+    fn limit_lines_tell_both_crossings() {
+        let at = Standing { limit: 256 * MIB, total: 300 * MIB, idle: 3 * MIB, sure: 0 };
+        let time = Duration::from_millis(3_201);
+        assert_eq!(
+            text(&crossing_line(Crossing::Above, at, time)),
+            "ebbtide limit @3.201s: 300.0 MiB resident, above 256.0 MiB; 3.0 MiB of it idle could not leave\n"
+        );
+        let at = Standing { total: 240 * MIB, ..at };
+        assert_eq!(
+            text(&crossing_line(Crossing::Below, at, time)),
+            "ebbtide limit @3.201s: 240.0 MiB resident, below 256.0 MiB again\n"
+        );
+        assert_eq!(
+            (Bound(limit::NONE).to_string(), Bound(MIB).to_string()),
+            ("none".into(), "1.0 MiB".into())
+        );
     }
 
     fn shrink() -> Evacuation<'static> {

@@ -51,6 +51,7 @@ impl<O: Os> Heap<O> {
             blocked: batch.blocked,
             rss_before,
             rss_after: self.os.rss(),
+            looked_at_bytes: tally.inuse + tally.free + tally.released,
             syscalls: batch.syscalls,
             elapsed: Duration::from_nanos(self.os.now().saturating_sub(start)),
             stopped_early: job.stopped(),
@@ -86,7 +87,9 @@ impl<O: Os> Heap<O> {
             job.desk.batch.blocked = BlockedList::new();
             from = job.desk.resume;
         }
-        self.gather_from_caches();
+        if !job.spares_caches {
+            self.gather_from_caches();
+        }
         self.release_in_zones(job, zones, from..u32::MAX);
         if !job.stopped() {
             self.release_in_zones(job, zones, 0..from);
