@@ -47,6 +47,8 @@ pub(crate) struct Counters {
     pub(crate) releases_total: Counter,
     /// Blocks that moved without a copy.
     pub(crate) moves: Counter,
+    /// Regions that began to hand pages on.
+    pub(crate) handed_on: Counter,
     /// Large blocks and regions; small objects are counted by the thread caches.
     pub(crate) large_mallocs: Counter,
     pub(crate) large_frees: Counter,
@@ -69,6 +71,7 @@ impl Counters {
             moved_away: Counter::new(),
             releases_total: Counter::new(),
             moves: Counter::new(),
+            handed_on: Counter::new(),
             large_mallocs: Counter::new(),
             large_frees: Counter::new(),
             small_mallocs: Counter::new(),

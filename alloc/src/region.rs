@@ -14,7 +14,7 @@ use crate::os::{Os, resident_bytes};
 use crate::page_heap::Request;
 use crate::sync::{AtomicU8, Ordering};
 use crate::unit_table::RunKind;
-use crate::units::{PAGE, UNIT, UnitCount, UnitIndex, page_mask};
+use crate::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;
 
 /// What happens to pages that a region retires.
@@ -48,9 +48,14 @@ pub fn retire_mode() -> Retire {
 }
 
 /// From this many bytes on it is cheaper to have the OS clear pages than to write them.
-const CLEAR_BY_OS: usize = 256 * 1024;
-/// From this many bytes on a region takes fresh address space rather than pages that need clearing.
-const PREFER_ZERO: usize = 1024 * 1024;
+const CLEAR_BY_OS: usize = 1024 * 1024;
+/// From this many bytes on a region takes fresh address space rather than pages that may need clearing.
+const PREFER_ZERO: usize = 10 * 1024 * 1024;
+/// Pages are handed on only between regions of at least this many bytes, so that the mappings which that splits stay few.
+const HAND_ON_FROM: usize = 2 * 1024 * 1024;
+/// So many times in the life of a process a region begins to hand its pages on. Each may split mappings, of which the
+/// kernel grants 65,530.
+const MOST_HANDED_ON: u64 = 8192;
 
 /// An arena: a run of 64 KiB units of its own, outside the size classes.
 ///
@@ -72,6 +77,8 @@ pub struct Region {
     len: usize,
     /// The bytes that may hold anything but zero since before the region began.
     dirty: Range<usize>,
+    /// It has huge pages, which clearing by the OS would split.
+    huge: bool,
 }
 
 // SAFETY: a region owns its memory like a box of bytes; nothing of it belongs to a thread.
@@ -88,6 +95,15 @@ impl Region {
     #[must_use]
     pub fn new(bytes: usize) -> Option<Self> {
         let region = HEAP.new_region(bytes);
+        HEAP.pressure.check_total(&HEAP.counters);
+        region
+    }
+
+    /// As [`new`](Self::new), for data that is soon written as a whole: it lies in huge pages if it fills them well. The
+    /// first touch of one takes as long as that of about a hundred small ones.
+    #[must_use]
+    pub fn new_whole(bytes: usize) -> Option<Self> {
+        let region = HEAP.new_whole_region(bytes);
         HEAP.pressure.check_total(&HEAP.counters);
         region
     }
@@ -123,7 +139,7 @@ impl Region {
 
     fn clear(&self, range: Range<usize>) {
         let (first, last) = (range.start.next_multiple_of(PAGE), range.end & !(PAGE - 1));
-        let by_os = first < last && last - first >= CLEAR_BY_OS;
+        let by_os = first < last && last - first >= CLEAR_BY_OS && !self.huge;
         // SAFETY: the range lies inside the region, and whole pages of it hold nothing that the owner needs.
         unsafe {
             let base = self.base;
@@ -157,6 +173,56 @@ impl Region {
         pages.len() * PAGE
     }
 
+    /// Whether this region should [hand its pages on](Self::hand_on) to `to`: both are large, retired pages are not to stay,
+    /// and there are mappings left for it. Each answer `true` counts as one use of these.
+    #[must_use]
+    pub fn begin_handing_on(&self, to: &Self) -> bool {
+        HEAP.begins_handing_on(self.len.min(to.len))
+    }
+
+    /// As [`retire`](Self::retire), but the pages go to `to`, at offset `at`, if none are resident there: bringing new ones
+    /// in costs five times as much as moving these. What the pages hold there is unspecified, as for a new region.
+    /// Returns whether they moved; if not, nothing was done.
+    ///
+    /// The range and the offset are whole pages. A few system calls; O(units of the range).
+    ///
+    /// # Safety
+    /// Nothing in the range is read or written again as long as this region lives, and nothing that was written to the
+    /// same number of bytes at `at` is needed.
+    ///
+    /// # Panics
+    /// If a range reaches beyond its region.
+    pub unsafe fn hand_on(&self, range: Range<usize>, to: &Self, at: usize) -> bool {
+        assert!(range.start <= range.end && range.end <= self.len, "range outside the region");
+        assert!(at <= to.len && range.len() <= to.len - at, "range outside the other region");
+        let pages = range.start / PAGE..range.end / PAGE;
+        let whole = [range.start, range.end, at].iter().all(|bound| bound.is_multiple_of(PAGE));
+        if pages.is_empty() || !whole {
+            return false;
+        }
+        // SAFETY: both places are pages of living regions, and the caller gives up what they hold.
+        unsafe { HEAP.hand_pages_on(self.base, pages, to.base.add(at)) }
+    }
+
+    /// Takes the region apart: its base, which with [`len`](Self::len) is all that [`from_raw`](Self::from_raw) needs.
+    /// Until then it lives on.
+    #[must_use]
+    pub const fn into_raw(self) -> NonNull<u8> {
+        let base = self.base;
+        core::mem::forget(self);
+        base
+    }
+
+    /// Puts a region together again. What it holds counts as written by its owner, so [`zero`](Self::zero) clears all.
+    ///
+    /// # Safety
+    /// `base` came from [`into_raw`](Self::into_raw) of a region of `len` bytes, and of all values that this function
+    /// returns for it only one is ever dropped, as the last one that is used.
+    #[must_use]
+    pub const unsafe fn from_raw(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len, dirty: 0..len, huge: false }
+    }
+
     /// Bytes of the region that are resident, as the kernel sees it; all of them if it cannot be asked.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
@@ -174,22 +240,37 @@ impl Drop for Region {
 impl<O: Os> Heap<O> {
     pub(crate) fn new_region(&self, bytes: usize) -> Option<Region> {
         let units = UnitCount::covering(bytes)?;
+        self.region_in(units, units, Purpose::Arena)
+    }
+
+    pub(crate) fn new_whole_region(&self, bytes: usize) -> Option<Region> {
+        let units = UnitCount::covering(bytes)?;
+        let whole = UnitCount::covering(bytes.checked_next_multiple_of(HUGE)?)?;
+        if bytes >= HUGE && whole.bytes() - units.bytes() <= bytes / 16 {
+            return self.region_in(units, whole, Purpose::Huge);
+        }
+        self.region_in(units, units, Purpose::Arena)
+    }
+
+    /// A region of `units`, in a run of `room`.
+    fn region_in(&self, units: UnitCount, room: UnitCount, purpose: Purpose) -> Option<Region> {
         if units.0 == 0 {
             return None;
         }
         let request = Request {
-            units,
+            units: room,
             room: UnitCount(0),
-            align: 1,
-            purpose: Purpose::Arena,
+            align: if purpose == Purpose::Huge { (HUGE / UNIT) as u32 } else { 1 },
+            purpose,
             kind: RunKind::Region,
-            prefer_zero: bytes >= PREFER_ZERO,
+            // Huge pages are worth clearing: they are cleared much faster than small ones are brought in.
+            prefer_zero: purpose == Purpose::Arena && units.bytes() >= PREFER_ZERO,
         };
         let run = {
             let mut page_heap = self.page_heap();
             let run = page_heap.allocate(&self.context(), self.reservation, request)?;
             // Under the lock, as for a large block.
-            (0..units.0).for_each(|unit| self.space.meta(run.plus(unit)).clear_retired());
+            (0..room.0).for_each(|unit| self.space.meta(run.plus(unit)).clear_retired());
             self.space.meta(run).set_owned_pages(units.bytes() / PAGE);
             run
         };
@@ -207,7 +288,12 @@ impl<O: Os> Heap<O> {
         self.counters.reacquired_total.add(reacquired * PAGE);
         self.counters.large_mallocs.add(1);
         self.counters.count_handed(units.bytes() as isize);
-        Some(Region { base: self.space.address(run), len: units.bytes(), dirty })
+        Some(Region {
+            base: self.space.address(run),
+            len: units.bytes(),
+            dirty,
+            huge: purpose == Purpose::Huge,
+        })
     }
 
     /// Retires pages of a region, given as numbers from its start.
@@ -228,6 +314,47 @@ impl<O: Os> Heap<O> {
                 self.mark_released(run, &pages);
             }
         }
+    }
+
+    pub(crate) fn begins_handing_on(&self, bytes: usize) -> bool {
+        let may = bytes >= HAND_ON_FROM
+            && retire_mode() == Retire::Release
+            && self.counters.handed_on.get() < MOST_HANDED_ON;
+        self.counters.handed_on.add(usize::from(may));
+        may
+    }
+
+    /// Moves pages of a region, given as numbers from its start, to `to`, if nothing is resident there, and retires the
+    /// place that they leave.
+    ///
+    /// # Safety
+    /// `base` is that of a living region, the pages lie in it and are never touched again. As many at `to` belong to
+    /// another living region, and nothing they hold is needed.
+    pub(crate) unsafe fn hand_pages_on(
+        &self,
+        base: NonNull<u8>,
+        pages: Range<usize>,
+        to: NonNull<u8>,
+    ) -> bool {
+        let Some(run) = self.space.unit_of(base.as_ptr() as usize) else { return false };
+        let bytes = pages.len() * PAGE;
+        if resident_bytes(&self.os, to, bytes) != Ok(0) {
+            return false;
+        }
+        // SAFETY: the caller gives both up.
+        if unsafe { self.os.move_pages(base.add(pages.start * PAGE), to, bytes) }.is_err() {
+            return false;
+        }
+        // Not resident before it is retired: so no release asks for them.
+        let (mut left, mut retired) = (0, 0);
+        for_each_unit(pages.start, pages.end, |unit, mask| {
+            let meta = self.space.meta(run.plus(unit as u32));
+            left += meta.add_released(mask).count_ones() as usize;
+            retired += meta.add_retired(mask).count_ones() as usize;
+        });
+        self.counters.moved_away.add(left * PAGE);
+        self.counters.count_handed(-((retired * PAGE) as isize));
+        true
     }
 
     /// Notes that pages of a run went back to the OS. Returns the bytes that were not released before.
@@ -294,6 +421,42 @@ mod tests {
                 region.base().write_bytes(0xff, 8 * UNIT);
             }
         }
+    }
+
+    #[test]
+    fn a_whole_region_fills_huge_pages_or_has_none() {
+        for (bytes, huge) in [(HUGE - 1, false), (HUGE, true), (HUGE + 1, false), (20 * HUGE - PAGE, true)] {
+            let mut region = Region::new_whole(bytes).unwrap();
+            assert_eq!(region.len(), bytes.next_multiple_of(UNIT));
+            assert!(!huge || (region.base().as_ptr() as usize).is_multiple_of(HUGE));
+            region.zero(0..bytes);
+            // SAFETY: inside the region, which this test owns.
+            unsafe {
+                assert!((0..bytes).step_by(PAGE).all(|at| region.base().add(at).read() == 0));
+                region.base().write_bytes(7, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn pages_are_handed_on_where_none_are() {
+        let [from, to] = [Region::new(PREFER_ZERO).unwrap(), Region::new(PREFER_ZERO).unwrap()];
+        assert!(from.begin_handing_on(&to));
+        // SAFETY: inside the regions, which this test owns; what is handed on is not used again.
+        unsafe {
+            from.base().write_bytes(7, 4 * UNIT);
+            let before = to.resident_bytes();
+            assert_eq!(before, 0);
+            assert!(from.hand_on(UNIT..3 * UNIT, &to, 5 * UNIT));
+            assert_eq!((from.resident_bytes(), to.resident_bytes()), (2 * UNIT, 2 * UNIT));
+            assert_eq!(to.base().add(7 * UNIT - 1).read(), 7);
+            assert_eq!(from.base().add(3 * UNIT).read(), 7, "what is not handed on stays");
+            assert!(!from.hand_on(0..UNIT, &to, 6 * UNIT), "there are pages already");
+            assert!(!from.hand_on(0..5, &to, 0), "no whole page");
+            assert_eq!((from.resident_bytes(), to.resident_bytes()), (2 * UNIT, 2 * UNIT));
+        }
+        let small = Region::new(UNIT).unwrap();
+        assert!(!from.begin_handing_on(&small) && !small.begin_handing_on(&from));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The map operations that ebbtide's `HashMap` and hashbrown's are compared by, over one trait: `u64` to `u64`, the
-//! same hasher (foldhash with a fixed seed) on both sides.
+//! same hasher (foldhash with a fixed seed) on both sides. hashbrown's stands twice: over the global allocator, which
+//! is ebbtide's in these benches, and over libc's, as in a program without ebbtide.
 
+use std::alloc::System;
 use std::hint::black_box;
 
 use foldhash::fast::FixedState;
@@ -12,8 +14,11 @@ pub type Ebbtide = ebbtide::HashMap<u64, u64, FixedState>;
 /// hashbrown's map.
 pub type Hashbrown = hashbrown::HashMap<u64, u64, FixedState>;
 
-/// What both maps can do.
-pub trait Map: Sized {
+/// hashbrown's map over libc's allocator.
+pub type Plain = hashbrown::HashMap<u64, u64, FixedState, System>;
+
+/// What all maps can do.
+pub trait Map: Clone + Extend<(u64, u64)> {
     /// The column's name.
     const NAME: &'static str;
     /// An empty map with room for `capacity` entries.
@@ -26,16 +31,18 @@ pub trait Map: Sized {
     fn take(&mut self, key: u64) -> bool;
     /// The sum of all values.
     fn sum(&self) -> u64;
+    /// Keeps the entries with even values.
+    fn keep_even(&mut self);
 }
 
 macro_rules! map {
-    ($type:ty, $name:literal) => {
+    ($type:ty, $name:literal, $with_room:expr) => {
         impl Map for $type {
             const NAME: &'static str = $name;
 
             #[inline]
             fn with_room(capacity: usize) -> Self {
-                Self::with_capacity_and_hasher(capacity, FixedState::default())
+                $with_room(capacity)
             }
 
             #[inline]
@@ -53,6 +60,10 @@ macro_rules! map {
                 self.remove(&key).is_some()
             }
 
+            fn keep_even(&mut self) {
+                self.retain(|_, value| *value % 2 == 0);
+            }
+
             #[inline]
             fn sum(&self) -> u64 {
                 self.values().fold(0, |sum, value| sum.wrapping_add(*value))
@@ -61,8 +72,82 @@ macro_rules! map {
     };
 }
 
-map!(Ebbtide, "ebbtide");
-map!(Hashbrown, "hashbrown");
+map!(Ebbtide, "ebbtide", |room| Self::with_capacity_and_hasher(room, FixedState::default()));
+map!(Hashbrown, "hashbrown", |room| Self::with_capacity_and_hasher(room, FixedState::default()));
+map!(Plain, "hashbrown on libc", |room| Self::with_capacity_and_hasher_in(
+    room,
+    FixedState::default(),
+    System
+));
+
+/// What maps with other keys and values can do.
+pub trait Mapping<K, V>: Default {
+    /// Inserts an entry.
+    fn put(&mut self, key: K, value: V);
+    /// Is the key there?
+    fn has(&self, key: &K) -> bool;
+    /// Removes a key. Was it there?
+    fn take(&mut self, key: &K) -> bool;
+    /// Shrinks to what the entries need.
+    fn fit(&mut self);
+}
+
+macro_rules! mapping {
+    ($type:ty) => {
+        impl<K: Eq + std::hash::Hash, V> Mapping<K, V> for $type {
+            #[inline]
+            fn put(&mut self, key: K, value: V) {
+                self.insert(key, value);
+            }
+
+            #[inline]
+            fn has(&self, key: &K) -> bool {
+                self.contains_key(key)
+            }
+
+            #[inline]
+            fn take(&mut self, key: &K) -> bool {
+                self.remove(key).is_some()
+            }
+
+            fn fit(&mut self) {
+                self.shrink_to_fit();
+            }
+        }
+    };
+}
+
+mapping!(ebbtide::HashMap<K, V, FixedState>);
+mapping!(hashbrown::HashMap<K, V, FixedState>);
+mapping!(hashbrown::HashMap<K, V, FixedState, System>);
+
+/// The maps of one side with other keys and values.
+pub trait Types {
+    /// `u64` to `u64`.
+    type Numbers: Mapping<u64, u64>;
+    /// With `String` keys.
+    type Text: Mapping<String, u64>;
+    /// With values of 64 bytes.
+    type Wide: Mapping<u64, [u64; 8]>;
+}
+
+impl Types for Ebbtide {
+    type Numbers = Self;
+    type Text = ebbtide::HashMap<String, u64, FixedState>;
+    type Wide = ebbtide::HashMap<u64, [u64; 8], FixedState>;
+}
+
+impl Types for Hashbrown {
+    type Numbers = Self;
+    type Text = hashbrown::HashMap<String, u64, FixedState>;
+    type Wide = hashbrown::HashMap<u64, [u64; 8], FixedState>;
+}
+
+impl Types for Plain {
+    type Numbers = Self;
+    type Text = hashbrown::HashMap<String, u64, FixedState, System>;
+    type Wide = hashbrown::HashMap<u64, [u64; 8], FixedState, System>;
+}
 
 /// The `index`-th key: scattered over all 64 bits, different for different indices.
 #[inline]
@@ -129,5 +214,6 @@ mod tests {
     fn do_the_same() {
         assert_eq!(both_sides::<Ebbtide>(), (499_500, false));
         assert_eq!(both_sides::<Hashbrown>(), (499_500, false));
+        assert_eq!(both_sides::<Plain>(), (499_500, false));
     }
 }

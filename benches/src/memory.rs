@@ -1,10 +1,12 @@
-//! What the kernel says about this process's memory.
+//! What the kernel says about this process's memory, and about its time.
 //!
 //! `smaps_rollup` walks the page tables and is exact; the counters behind `statm` and `VmRSS` may lag by some pages
 //! per CPU, which is little beside the tens of MiB measured with them.
+#![allow(unsafe_code, reason = "libc calls")]
 
 use std::fs::File;
 use std::io::Read;
+use std::time::Duration;
 
 /// Reads a file of /proc into `buffer` without heap memory, so that measuring does not move what is measured.
 fn read<'a>(path: &str, buffer: &'a mut [u8]) -> &'a str {
@@ -57,6 +59,25 @@ pub fn rss_counter() -> usize {
 pub fn peak_rss() -> usize {
     let mut buffer = [0; 8192];
     field(read("/proc/self/status", &mut buffer), "VmHWM:")
+}
+
+/// Gives idle memory back: that of libc's allocator, or of ebbtide's.
+pub fn release(of_libc: bool) {
+    if of_libc {
+        // SAFETY: any thread may ask at any time.
+        unsafe { libc::malloc_trim(0) };
+    } else {
+        ebbtide::free_os_memory();
+    }
+}
+
+/// The processor time of the calling thread so far.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the place is valid. Every thread has this clock, so the call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 #[cfg(test)]

@@ -11,11 +11,10 @@ use crate::window::WIDTH;
 
 /// Drops the entries cloned so far if a later one panics.
 struct Cloned<'a, T> {
-    source: &'a Generation,
-    copy: &'a Generation,
+    source: &'a Generation<T>,
+    copy: &'a Generation<T>,
     /// Full slots below this one are cloned.
     end: usize,
-    marker: core::marker::PhantomData<T>,
 }
 
 impl<T> Drop for Cloned<'_, T> {
@@ -23,31 +22,31 @@ impl<T> Drop for Cloned<'_, T> {
         for slot in (0..self.end).filter(|&slot| self.source.tag(slot).is_full()) {
             // SAFETY: full slots of the source below `end` are initialized in the copy, whose tags say empty, so that
             // nobody else drops them.
-            unsafe { self.copy.entry::<T>(slot).drop_in_place() };
+            unsafe { self.copy.entry(slot).drop_in_place() };
         }
     }
 }
 
-fn clone_generation<T: Clone>(source: &Generation) -> Result<Generation, TryReserveError> {
-    let mut copy = Generation::new(source.slots(), Table::<T>::ENTRY)?;
+fn clone_generation<T: Clone>(source: &Generation<T>) -> Result<Generation<T>, TryReserveError> {
+    let mut copy = Generation::new_whole(source.slots())?;
     // SAFETY: the copy is new, with the slots of the source.
-    unsafe { clone_entries::<T>(source, &mut copy) };
+    unsafe { clone_entries(source, &mut copy) };
     Ok(copy)
 }
 
 /// Clones all entries of `source` into the same slots of `copy`. If one panics, `copy` stays empty.
 ///
 /// # Safety
-/// `copy` has as many slots as `source`, all of them empty, and both have the layout of `T`.
-unsafe fn clone_entries<T: Clone>(source: &Generation, copy: &mut Generation) {
+/// `copy` has as many slots as `source`, all of them empty.
+unsafe fn clone_entries<T: Clone>(source: &Generation<T>, copy: &mut Generation<T>) {
     debug_assert_eq!(source.slots(), copy.slots());
-    let mut cloned = Cloned::<T> { source, copy, end: 0, marker: core::marker::PhantomData };
+    let mut cloned = Cloned { source, copy, end: 0 };
     for position in (0..source.slots()).step_by(WIDTH) {
         for offset in source.window(position).full() {
             let slot = position + offset;
             // SAFETY: the slot is full in the source, so its entry is initialized. The copy has the same slots, and
             // its memory is its own.
-            unsafe { cloned.copy.entry::<T>(slot).write(source.entry::<T>(slot).as_ref().clone()) };
+            unsafe { cloned.copy.entry(slot).write(source.entry(slot).as_ref().clone()) };
             cloned.end = slot + 1;
         }
     }
@@ -70,24 +69,25 @@ impl<T: Clone> Table<T> {
     /// If a clone panics, or there is no memory, the table has either none of the new entries or those of one generation.
     pub(crate) fn try_clone_from(&mut self, source: &Self) -> Result<(), TryReserveError> {
         self.clear();
-        self.floor = source.floor;
-        self.auto_shrink = source.auto_shrink;
+        self.set_auto_shrink(source.auto_shrink());
+        self.set_floor(source.floor())?;
         if self.main.slots() == source.main.slots() {
             // SAFETY: the table was cleared, so all slots are empty, and there are as many as in the source.
-            unsafe { clone_entries::<T>(&source.main, &mut self.main) };
+            unsafe { clone_entries(&source.main, &mut self.main) };
         } else {
             // Empty and consistent while entries are cloned.
-            self.main = clone_generation::<T>(&source.main)?;
+            self.main = clone_generation(&source.main)?;
         }
         self.items = source.items - source.old_items();
         self.growth_left = source.growth_left;
-        if let Some(old) = source.old.as_ref().filter(|old| !old.is_drained_of_entries()) {
-            let generation = clone_generation::<T>(&old.generation)?;
-            self.old = Some(old.like(generation));
+        self.update_shrink_at();
+        if let Some(old) = source.old().filter(|old| !old.is_drained_of_entries()) {
+            self.need_extra()?;
+            self.set_old(old.like(clone_generation(&old.generation)?));
             self.items = source.items;
         }
         self.update_shrink_at();
-        self.publish();
+        self.publish_all();
         Ok(())
     }
 }

@@ -18,110 +18,101 @@
 #![allow(unsafe_code, reason = "raw memory of the table")]
 
 use core::alloc::Layout;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use bumpalo::Bump;
 use ebbtide_alloc::Region;
 
 use crate::error::TryReserveError;
+use crate::memory::{Memory, PAGE};
 use crate::pacing;
 use crate::tag::Tag;
-use crate::window::{Matches, WIDTH, Window};
-
-/// Regions separate entries from tags by whole pages, so that entries can be retired without the tags.
-const PAGE: usize = 4096;
-/// Alignment of a region's base.
-const UNIT: usize = 64 << 10;
+use crate::window::{Matches, WIDTH, Window, prefetch};
 
 /// The window that every map without memory shares.
 static EMPTY_TAGS: [u8; WIDTH] = [Tag::EMPTY.0; WIDTH];
 
-/// Size and alignment of an entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EntryLayout {
-    pub(crate) size: usize,
-    pub(crate) align: usize,
-}
-
-impl EntryLayout {
-    pub(crate) const fn of<T>() -> Self {
-        Self { size: size_of::<T>(), align: align_of::<T>() }
-    }
-}
-
-/// Where the bytes of a generation come from.
+/// One bucket array of entries `T`.
 #[derive(Debug)]
-enum Memory {
-    /// The shared window. There is nothing to free.
-    Shared,
-    /// A bump allocator of its own, with this one allocation in it.
-    Small(Bump),
-    /// An arena. The tags start at this offset from its base.
-    Arena(Region, usize),
-}
-
-/// One bucket array.
-#[derive(Debug)]
-pub(crate) struct Generation {
+pub(crate) struct Generation<T> {
     /// The first tag. Readable from here: `slots + 16` tags, or 16 of the shared window. Below: the entries.
     tags: NonNull<u8>,
     /// Slots less one; slots are a power of two. 0 for the shared window, which has no slots at all.
     mask: usize,
-    memory: Memory,
+    marker: PhantomData<T>,
 }
 
-impl Generation {
+impl<T> Generation<T> {
     /// A generation without slots, which needs no memory. Looking a key up in it finds nothing.
     #[inline]
     pub(crate) const fn without_slots() -> Self {
         let tags = NonNull::from_ref(&EMPTY_TAGS).cast();
-        Self { tags, mask: 0, memory: Memory::Shared }
+        Self { tags, mask: 0, marker: PhantomData }
     }
 
     /// An empty generation of `slots` (a power of two from 4 up, or 0).
     ///
     /// O(1) where the memory is known to be zero, else the time to clear the tags.
-    pub(crate) fn new(slots: usize, entry: EntryLayout) -> Result<Self, TryReserveError> {
-        if slots == 0 {
-            return Ok(Self::without_slots());
-        }
-        debug_assert!(slots.is_power_of_two() && slots >= 4);
-        let tag_bytes = slots.checked_add(WIDTH).ok_or(TryReserveError::CapacityOverflow)?;
-        let data = slots.checked_mul(entry.size).ok_or(TryReserveError::CapacityOverflow)?;
-        let align = entry.align.max(WIDTH);
-        let small = data.checked_next_multiple_of(align).and_then(|offset| offset.checked_add(tag_bytes));
-        match small {
-            Some(bytes) if bytes <= pacing::BUMP_BYTES => {
-                let layout =
-                    Layout::from_size_align(bytes, align).map_err(|_| TryReserveError::CapacityOverflow)?;
-                Self::new_small(slots, layout)
-            }
-            _ => Self::new_arena(slots, data, tag_bytes, align.max(PAGE)),
-        }
+    #[inline]
+    pub(crate) fn new(slots: usize) -> Result<Self, TryReserveError> {
+        Self::new_in(slots, Region::new)
     }
 
-    fn new_small(slots: usize, layout: Layout) -> Result<Self, TryReserveError> {
-        let failed = |_| TryReserveError::AllocError { layout };
-        let bump = Bump::try_with_capacity(layout.size() + layout.align() - WIDTH).map_err(failed)?;
-        let base = bump.try_alloc_layout(layout).map_err(failed)?;
-        let offset = layout.size() - slots - WIDTH;
-        // SAFETY: `offset + slots + 16` is the size of the allocation at `base`, which nobody else uses. `offset` is
-        // a multiple of the entry's alignment, and so the tags are aligned for entries below them.
-        let tags = unsafe {
-            let tags = base.add(offset);
-            tags.write_bytes(Tag::EMPTY.0, slots + WIDTH);
-            tags
+    /// As [`new`](Self::new), for a table that is to be filled soon: one that was reserved, or a clone. It may have
+    /// huge pages, which a table that grows by itself does without: the first touch of one would be a pause.
+    #[inline]
+    pub(crate) fn new_whole(slots: usize) -> Result<Self, TryReserveError> {
+        Self::new_in(slots, Region::new_whole)
+    }
+
+    #[inline]
+    fn new_in(slots: usize, region: fn(usize) -> Option<Region>) -> Result<Self, TryReserveError> {
+        debug_assert!(slots == 0 || slots.is_power_of_two() && slots >= 4);
+        let tags = match Memory::of::<T>(slots).ok_or(TryReserveError::CapacityOverflow)? {
+            Memory::Shared => return Ok(Self::without_slots()),
+            Memory::Block(layout, offset) => Self::new_block(layout, offset, slots)?,
+            Memory::Arena(bytes, offset) => Self::new_arena(bytes, offset, slots, region)?,
         };
-        Ok(Self { tags, mask: slots - 1, memory: Memory::Small(bump) })
+        Ok(Self { tags, mask: slots - 1, marker: PhantomData })
     }
 
-    fn new_arena(slots: usize, data: usize, tag_bytes: usize, align: usize) -> Result<Self, TryReserveError> {
-        let slack = if align > UNIT { align } else { 0 };
-        let bytes = data
-            .checked_next_multiple_of(align)
-            .and_then(|offset| offset.checked_add(tag_bytes)?.checked_add(slack))
-            .filter(|&bytes| bytes <= isize::MAX as usize - UNIT)
-            .ok_or(TryReserveError::CapacityOverflow)?;
+    /// What memory this generation has.
+    #[inline]
+    const fn memory(&self) -> Memory {
+        if self.mask == 0 {
+            return Memory::Shared;
+        }
+        // SAFETY: it was not `None` when the generation was made of as many slots, and they are not 0.
+        unsafe { Memory::of_valid::<T>(self.mask + 1) }
+    }
+
+    #[inline]
+    fn new_block(layout: Layout, offset: usize, slots: usize) -> Result<NonNull<u8>, TryReserveError> {
+        // SAFETY: the layout has a size, that of the tags at least. `offset + slots + 16` is its size, and nobody else
+        // uses the block. `offset` is a multiple of the entry's alignment, and so the tags are aligned for entries
+        // below them.
+        unsafe {
+            let base = NonNull::new(std::alloc::alloc(layout));
+            let tags = base.ok_or(TryReserveError::AllocError { layout })?.add(offset);
+            if slots <= WIDTH {
+                // Two windows that meet or overlap: without a call.
+                tags.write_bytes(Tag::EMPTY.0, WIDTH);
+                tags.add(slots).write_bytes(Tag::EMPTY.0, WIDTH);
+            } else {
+                tags.write_bytes(Tag::EMPTY.0, slots + WIDTH);
+            }
+            Ok(tags)
+        }
+    }
+
+    #[cold]
+    fn new_arena(
+        bytes: usize,
+        offset: usize,
+        slots: usize,
+        region: fn(usize) -> Option<Region>,
+    ) -> Result<NonNull<u8>, TryReserveError> {
         let failed = || match Layout::from_size_align(bytes, PAGE) {
             Ok(layout) => TryReserveError::AllocError { layout },
             Err(_) => TryReserveError::CapacityOverflow,
@@ -130,15 +121,30 @@ impl Generation {
         if crate::tests::failures::is_due() {
             return Err(failed());
         }
-        let mut region = Region::new(bytes).ok_or_else(failed)?;
-        let base = region.base().addr().get();
-        let offset = (base + data).next_multiple_of(align) - base;
-        debug_assert!(offset + tag_bytes <= region.len());
-        region.zero(offset..offset + tag_bytes);
-        // SAFETY: the offset is within the region: a base on a unit boundary makes it `data` rounded up, a more
-        // aligned offset is less than `slack` beyond.
-        let tags = unsafe { region.base().add(offset) };
-        Ok(Self { tags, mask: slots - 1, memory: Memory::Arena(region, offset) })
+        let mut region = region(bytes).ok_or_else(failed)?;
+        debug_assert_eq!(region.len(), bytes);
+        region.zero(offset..offset + slots + WIDTH);
+        // SAFETY: the offset is within the region, as is the last tag. Its base is aligned to 64 KiB, so that the tags
+        // are aligned for entries below them.
+        Ok(unsafe { region.into_raw().add(offset) })
+    }
+
+    /// The region, to look at or to retire parts of. It is this generation's: it must not be dropped.
+    fn region(&self) -> Option<ManuallyDrop<Region>> {
+        match self.memory() {
+            // SAFETY: the region was taken apart when the generation was made, with this base and length, and lives
+            // as long as the generation.
+            Memory::Arena(bytes, offset) => unsafe {
+                Some(ManuallyDrop::new(Region::from_raw(self.tags.sub(offset), bytes)))
+            },
+            _ => None,
+        }
+    }
+
+    /// Gives an arena back.
+    #[cold]
+    fn free_arena(&mut self) {
+        drop(self.region().map(ManuallyDrop::into_inner));
     }
 
     /// Number of slots.
@@ -167,7 +173,7 @@ impl Generation {
 
     /// The entry of slot `slot`. Valid to read if the slot is full, to write if there is such a slot.
     #[inline]
-    pub(crate) const fn entry<T>(&self, slot: usize) -> NonNull<T> {
+    pub(crate) const fn entry(&self, slot: usize) -> NonNull<T> {
         debug_assert!(slot <= self.mask);
         // SAFETY: entry `slot` ends `slot` entries below the tags, within the allocation, whose size in bytes fits
         // an `isize`. Slot numbers come from masks and windows, which end at `mask`.
@@ -213,9 +219,21 @@ impl Generation {
         unsafe { Window::load(self.window_at(position)) }
     }
 
+    /// Fetches the first entry that may have this hash while its tag is on its way, where neither is likely to be in a
+    /// cache. Most of all that makes two walks of the page table one after the other into two at once.
+    #[inline]
+    pub(crate) fn fetch_entries(&self, hash: u64) {
+        prefetch(self.entry(self.home(hash)).as_ptr().cast());
+    }
+
+    /// Whether that is worthwhile.
+    pub(crate) const fn is_large(&self) -> bool {
+        self.mask >= const { pacing::FETCH_BYTES / if size_of::<T>() == 0 { 1 } else { size_of::<T>() } }
+    }
+
     /// Number of the full slot with this hash whose entry `is_same`.
     #[inline]
-    pub(crate) fn find<T>(&self, hash: u64, mut is_same: impl FnMut(&T) -> bool) -> Option<usize> {
+    pub(crate) fn find(&self, hash: u64, mut is_same: impl FnMut(&T) -> bool) -> Option<usize> {
         let tag = Tag::full(hash);
         let mut position = self.home(hash);
         let mut stride = 0;
@@ -225,7 +243,7 @@ impl Generation {
             while candidates.any() {
                 let slot = (position + candidates.first()) & self.mask;
                 // SAFETY: its tag says that the slot is full, so the entry is initialized, and it is only read.
-                if is_same(unsafe { self.entry::<T>(slot).as_ref() }) {
+                if is_same(unsafe { self.entry(slot).as_ref() }) {
                     return Some(slot);
                 }
                 candidates = candidates.without_first();
@@ -240,7 +258,7 @@ impl Generation {
 
     /// As [`find`](Self::find), and if there is none, the first vacant slot in its probe order.
     #[inline]
-    pub(crate) fn find_or_vacant<T>(
+    pub(crate) fn find_or_vacant(
         &self,
         hash: u64,
         mut is_same: impl FnMut(&T) -> bool,
@@ -255,7 +273,7 @@ impl Generation {
             while candidates.any() {
                 let slot = (position + candidates.first()) & self.mask;
                 // SAFETY: its tag says that the slot is full, so the entry is initialized, and it is only read.
-                if is_same(unsafe { self.entry::<T>(slot).as_ref() }) {
+                if is_same(unsafe { self.entry(slot).as_ref() }) {
                     return Ok(slot);
                 }
                 candidates = candidates.without_first();
@@ -275,11 +293,18 @@ impl Generation {
     /// The first slot for an entry with this hash. There must be one.
     #[inline]
     pub(crate) fn find_vacant(&self, hash: u64) -> usize {
+        self.really_vacant(self.find_vacant_large(hash))
+    }
+
+    /// As [`find_vacant`](Self::find_vacant), in a table of at least sixteen slots.
+    #[inline]
+    pub(crate) fn find_vacant_large(&self, hash: u64) -> usize {
         let mut position = self.home(hash);
         let mut stride = 0;
         loop {
-            if let Some(slot) = self.vacant_in(position, self.window(position).vacant()) {
-                return self.really_vacant(slot);
+            let vacant = self.window(position).vacant();
+            if vacant.any() {
+                return (position + vacant.first()) & self.mask;
             }
             stride += WIDTH;
             position = (position + stride) & self.mask;
@@ -319,6 +344,31 @@ impl Generation {
         empty
     }
 
+    /// Makes tombstones of full slots of the window at `position`, a multiple of sixteen.
+    ///
+    /// # Safety
+    /// The generation has 32 slots or more, and the entries of these slots are the caller's from here on.
+    #[inline]
+    pub(crate) unsafe fn bury(&mut self, position: usize, full: Matches) {
+        debug_assert!(self.mask >= 2 * WIDTH - 1 && position.is_multiple_of(WIDTH));
+        let window = self.window(position);
+        debug_assert_eq!(full.0 & !window.full().0, 0);
+        if full == window.full() {
+            // SAFETY: the window lies within the tags, and its copy, if it has one, starts where the tags end.
+            unsafe {
+                window.store_buried(self.tags.add(position).as_ptr());
+                if position == 0 {
+                    window.store_buried(self.tags.add(self.mask + 1).as_ptr());
+                }
+            }
+            return;
+        }
+        for offset in full {
+            // SAFETY: the slot exists, and a vacant tag promises nothing.
+            unsafe { self.set_tag(position + offset, Tag::TOMBSTONE) };
+        }
+    }
+
     /// Marks all slots empty.
     pub(crate) fn clear_tags(&mut self) {
         if self.mask != 0 {
@@ -340,48 +390,78 @@ impl Generation {
     }
 
     /// Bytes of the memory behind it, as it was asked for.
-    pub(crate) fn bytes(&self) -> usize {
-        match &self.memory {
+    pub(crate) const fn bytes(&self) -> usize {
+        match self.memory() {
             Memory::Shared => 0,
-            Memory::Small(bump) => bump.allocated_bytes(),
-            Memory::Arena(region, _) => region.len(),
+            Memory::Block(layout, _) => layout.size(),
+            Memory::Arena(bytes, _) => bytes,
         }
     }
 
     /// Resident bytes. A system call for arenas.
     pub(crate) fn resident_bytes(&self) -> usize {
-        match &self.memory {
-            Memory::Arena(region, _) => region.resident_bytes(),
-            _ => self.bytes(),
-        }
+        self.region().map_or(self.bytes(), |region| region.resident_bytes())
     }
 
     /// Declares the entry bytes dead that lie from `from` to `to` bytes below the tags.
     ///
     /// # Safety
     /// No entry that touches them is read or written again.
-    pub(crate) unsafe fn retire_entries(&self, from: usize, to: usize) -> usize {
-        debug_assert!(from <= to);
-        match &self.memory {
-            Memory::Arena(region, tags) => {
-                debug_assert!(to <= *tags);
-                // SAFETY: the caller vouches that nothing there is accessed again.
-                unsafe { region.retire(tags - to..tags - from) }
-            }
-            _ => 0,
+    pub(crate) unsafe fn retire_entries(&self, from: usize, to: usize) {
+        let Memory::Arena(_, tags) = self.memory() else { return };
+        debug_assert!(from <= to && to <= tags);
+        if let Some(region) = self.region() {
+            // SAFETY: the caller vouches that nothing there is accessed again.
+            unsafe { region.retire(tags - to..tags - from) };
         }
     }
 
-    /// Declares tags `from..to` dead, of `tags_len`.
+    /// Whether pages of dead entries should go to `next` rather than to the OS.
+    pub(crate) fn begin_handing_on(&self, next: &Self) -> bool {
+        match (self.region(), next.region()) {
+            (Some(from), Some(to)) => from.begin_handing_on(&to),
+            _ => false,
+        }
+    }
+
+    /// As [`retire_entries`](Self::retire_entries), but their pages go to the entries of `next` that lie from `at` bytes
+    /// below its tags on, unless there are pages already. Returns whether they moved; if not, nothing was done.
+    ///
+    /// # Safety
+    /// No entry that touches these bytes is read or written again, and none of `next` that touches as many bytes from
+    /// `at` on was written.
+    pub(crate) unsafe fn hand_entries_on(&self, from: usize, to: usize, next: &Self, at: usize) -> bool {
+        let (Memory::Arena(_, tags), Memory::Arena(_, next_tags)) = (self.memory(), next.memory()) else {
+            return false;
+        };
+        let (Some(region), Some(next_region)) = (self.region(), next.region()) else { return false };
+        let end = at + (to - from);
+        // The range begins where the lowest of the entries begins.
+        if to > tags || end > next.slots() * size_of::<T>() {
+            return false;
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { region.hand_on(tags - to..tags - from, &next_region, next_tags - end) }
+    }
+
+    /// Whether a slot from `first` to `end` is full.
+    pub(crate) fn any_full(&self, first: usize, end: usize) -> bool {
+        (first..end).step_by(WIDTH).any(|position| {
+            let beyond = WIDTH.saturating_sub(end - position);
+            self.window(position).full().0 << beyond != 0
+        })
+    }
+
+    /// Declares tags `from..to` dead.
     ///
     /// # Safety
     /// No tag of the generation is read or written again.
-    pub(crate) unsafe fn retire_tags(&self, from: usize, to: usize) -> usize {
+    pub(crate) unsafe fn retire_tags(&self, from: usize, to: usize) {
+        let Memory::Arena(_, tags) = self.memory() else { return };
         debug_assert!(from <= to && to <= self.tags_len());
-        match &self.memory {
+        if let Some(region) = self.region() {
             // SAFETY: the caller vouches that nothing there is accessed again.
-            Memory::Arena(region, tags) => unsafe { region.retire(tags + from..tags + to) },
-            _ => 0,
+            unsafe { region.retire(tags + from..tags + to) };
         }
     }
 
@@ -390,8 +470,28 @@ impl Generation {
         self.mask + 1 + WIDTH
     }
 
-    /// Whether the memory is an arena.
-    pub(crate) const fn is_arena(&self) -> bool {
-        matches!(self.memory, Memory::Arena(..))
+    /// Whether parts of the memory can be given back: it is an arena, and not a small one.
+    pub(crate) const fn can_retire(&self) -> bool {
+        match self.memory() {
+            Memory::Arena(bytes, _) => bytes >= pacing::RETIRE_FROM,
+            _ => false,
+        }
+    }
+}
+
+impl<T> Drop for Generation<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.mask == 0 {
+            return;
+        }
+        match self.memory() {
+            // SAFETY: the block was allocated with this layout, and its tags start at this offset.
+            Memory::Block(layout, offset) => unsafe {
+                std::alloc::dealloc(self.tags.as_ptr().sub(offset), layout);
+            },
+            Memory::Arena(..) => self.free_arena(),
+            Memory::Shared => {}
+        }
     }
 }

@@ -90,6 +90,15 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     fn count(self) -> usize {
         self.scan.len()
     }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+        // SAFETY: as in `next`.
+        self.scan.fold(init, |folded, entry| unsafe {
+            let (key, value) = entry.as_ref();
+            f(folded, (key, value))
+        })
+    }
 }
 
 impl<'a, K, V> Iterator for IterMut<'a, K, V> {
@@ -113,6 +122,15 @@ impl<'a, K, V> Iterator for IterMut<'a, K, V> {
     #[inline]
     fn count(self) -> usize {
         self.scan.len()
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+        // SAFETY: as in `next`.
+        self.scan.fold(init, |folded, mut entry| unsafe {
+            let (key, value) = entry.as_mut();
+            f(folded, (&*key, value))
+        })
     }
 }
 
@@ -179,6 +197,11 @@ macro_rules! half {
             #[inline]
             fn count(self) -> usize {
                 self.0.count()
+            }
+
+            #[inline]
+            fn fold<B, F: FnMut(B, $item) -> B>(self, init: B, mut f: F) -> B {
+                self.0.fold(init, |folded, entry| f(folded, entry.$half))
             }
         }
 

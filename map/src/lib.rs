@@ -2,7 +2,7 @@
 //!
 //! A map has one *generation* (bucket array) in the steady state and two while it changes size. Each insert or remove
 //! then moves the entries of a few *home buckets* from the old generation to the new, in order, so that no single
-//! operation pauses. Bucket arrays of more than a few KiB lie in arenas of [`ebbtide_alloc`]; the pages behind the
+//! operation pauses. Bucket arrays of more than 128 KiB lie in arenas of [`ebbtide_alloc`]; the pages behind the
 //! frontier of evacuation are dead at once, so the peak while growing is little more than the final size.
 //!
 //! The module [`std_api`] says of each method and trait of std's maps and sets whether it is the same here.
@@ -12,11 +12,11 @@
 //! |---|---|
 //! | `set/` | sets, over maps |
 //! | `map/`, `entry`, `entry_ref`, `iter`, `into_iter`, `drain`, `extract_if` | the public API of maps |
-//! | `table` | the raw table: two generations behind one interface; `clone` and `verify` of it |
+//! | `table`, `size` | the raw table: two generations behind one interface; `clone` and `verify` of it |
 //! | `evacuate`, `life` | changes of generation; what is counted about them |
 //! | `old` | the generation that is being evacuated |
 //! | `scan` | visits all entries |
-//! | `generation` | memory and probing of one bucket array |
+//! | `generation`, `memory` | memory and probing of one bucket array |
 //! | `registry`, `observer`, `stats` | what maps tell the process |
 //! | `pacing` | when to change, and how much to move: pure arithmetic |
 //! | `serialize`, `parallel/` | the features `serde` and `rayon` |
@@ -53,6 +53,7 @@ mod into_iter;
 mod iter;
 mod life;
 mod map;
+mod memory;
 mod observer;
 mod old;
 mod pacing;
@@ -63,6 +64,7 @@ mod scan;
 #[cfg(feature = "serde")]
 mod serialize;
 mod set;
+mod size;
 mod stats;
 mod table;
 mod tag;

@@ -1,59 +1,61 @@
 //! [`Old`]: the generation that a change evacuates, and how far it came.
 //!
 //! Invariants:
-//! - entries whose home is below `nevacuate` are gone, the others are here;
+//! - slots below `passed` hold no entry, but for those whose probe wrapped around the end;
+//! - entries whose home is below `settled` are gone; those whose home is `begun` or above are all here. Between the
+//!   two an entry can be in either generation: its home is passed, the slot where it lies perhaps not;
+//! - `passed` is a multiple of sixteen, and `begun` is the same or sixteen more;
 //! - `headroom` more empty slots may be used, and one more is always left;
 //! - bytes between `retire_from` and `retired` below the tags are dead: slots that touch them take no entry any more;
-//! - once all homes are evacuated and no entry is left, nothing reads the tags any more, and they may be retired.
+//! - once a tag is retired all homes are settled: all slots are passed, no entry is left, and nothing reads tags.
 #![allow(unsafe_code, reason = "entries in raw memory, told initialized by their tags")]
 
 use core::ptr::NonNull;
-use std::alloc::Layout;
 use std::time::Instant;
 
-use crate::boxed::try_box;
-use crate::error::TryReserveError;
-use crate::generation::{EntryLayout, Generation};
+use crate::generation::Generation;
 use crate::life::nanos;
 use crate::pacing::{self, ChangeKind};
 use crate::tag::Tag;
-use crate::window::{Matches, WIDTH, Window};
+use crate::window::WIDTH;
 
-/// An entry that a step is about to move.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pending {
-    pub(crate) slot: usize,
-    pub(crate) hash: u64,
+/// Which generation has an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that is left.
+    Old,
+    /// The one that is filled.
+    Main,
+    /// Either.
+    Both,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Old {
-    pub(crate) generation: Generation,
+pub(crate) struct Old<T> {
+    pub(crate) generation: Generation<T>,
     pub(crate) kind: ChangeKind,
     /// Entries still here.
     pub(crate) items: usize,
-    /// Homes evacuated, in order from 0.
-    pub(crate) nevacuate: usize,
+    /// Positions passed, in order from 0. Beyond the number of slots it counts a second round, for what wrapped.
+    passed: usize,
+    /// Homes whose entries may have moved.
+    begun: usize,
+    /// Homes whose entries are all gone, in order from 0.
+    settled: usize,
+    /// The homes to settle next, up to this one, and where the furthest probe from one of them ends.
+    next: usize,
+    next_ends: usize,
     /// Empty slots that inserts may still use.
-    pub(crate) headroom: usize,
-    /// What the step under way moves, in a buffer that all steps share.
-    pub(crate) pending: Vec<Pending>,
-    /// Hashes of the entries from the frontier up to `reach`, by slot modulo the length. Probes near the load limit are
-    /// long, and steps would hash most entries several times.
-    hashes: Vec<u64>,
-    /// The numbers of the steps that move these entries, modulo 256, so that a step finds its own a window at a time.
-    steps: Vec<u8>,
-    /// Full slots from the frontier up to this one have their hashes kept.
-    reach: usize,
-    /// Size of an entry.
-    entry_bytes: usize,
+    headroom: usize,
     /// Bytes below the tags that never retire early, for chains that wrap around.
     retire_from: usize,
     /// Bytes below the tags up to which entries are dead, retired or skipped.
     retired: usize,
     /// Bytes of the tags that are retired.
     drained: usize,
+    /// Whether dead pages go to the other generation, where its entries will be, instead of to the OS.
+    hands_on: bool,
     /// Writes until the next step.
     pub(crate) until_step: u32,
     /// Writes since the change began.
@@ -63,60 +65,60 @@ pub(crate) struct Old {
     pub(crate) longest_ns: u64,
 }
 
-impl Old {
-    /// The state of a change that evacuates a generation, which the caller puts in.
+impl<T> Old<T> {
+    /// The state of a change that evacuates a generation of so many entries.
     pub(crate) fn new(
         kind: ChangeKind,
-        slots: usize,
+        generation: Generation<T>,
+        main: &Generation<T>,
         items: usize,
-        entry: EntryLayout,
-    ) -> Result<Box<Self>, TryReserveError> {
-        let homes = pacing::step_homes(entry.size);
-        let failed = |_| TryReserveError::AllocError {
-            layout: Layout::array::<Pending>(2 * homes).unwrap_or(Layout::new::<Pending>()),
-        };
-        let mut pending = Vec::new();
-        pending.try_reserve_exact(2 * homes).map_err(failed)?;
-        let mut hashes = Vec::new();
-        hashes.try_reserve_exact(pacing::KEPT_HASHES).map_err(failed)?;
-        hashes.resize(pacing::KEPT_HASHES, 0);
-        let mut steps = Vec::new();
-        steps.try_reserve_exact(pacing::KEPT_HASHES).map_err(failed)?;
-        steps.resize(pacing::KEPT_HASHES, 0);
-        let wrap = pacing::RETIRE_BYTES.max(pacing::WRAP_SLOTS.saturating_mul(entry.size));
+    ) -> Self {
+        let slots = generation.slots();
+        let hands_on = size_of::<T>() > 0 && generation.can_retire() && generation.begin_handing_on(main);
+        let wrap = pacing::RETIRE_BYTES.max(pacing::WRAP_SLOTS.saturating_mul(size_of::<T>()));
         let wrap = wrap.div_ceil(pacing::RETIRE_BYTES).saturating_mul(pacing::RETIRE_BYTES);
-        try_box(Self {
-            generation: Generation::without_slots(),
+        Self {
+            generation,
             kind,
             items,
-            nevacuate: 0,
+            passed: 0,
+            begun: 0,
+            settled: 0,
+            next: 0,
+            next_ends: 0,
             headroom: pacing::headroom(slots),
-            pending,
-            hashes,
-            steps,
-            reach: 0,
-            entry_bytes: entry.size,
             retire_from: wrap,
             retired: wrap,
             drained: 0,
-            until_step: pacing::step_writes(entry.size),
+            hands_on,
+            until_step: pacing::step_writes(size_of::<T>()),
             writes: 0,
             spent_ns: 0,
             longest_ns: 0,
-        })
+        }
     }
 
     /// A copy of the state around `generation`, for a clone of the map.
-    pub(crate) fn like(&self, generation: Generation) -> Box<Self> {
-        let (hashes, steps) = (vec![0; pacing::KEPT_HASHES], vec![0; pacing::KEPT_HASHES]);
-        let pending = Vec::new();
-        Box::new(Self { generation, pending, hashes, steps, reach: self.nevacuate, ..*self })
+    pub(crate) fn like(&self, generation: Generation<T>) -> Self {
+        Self { generation, ..*self }
     }
 
-    /// Whether an entry with this hash would be here.
+    /// Homes passed.
+    pub(crate) fn nevacuate(&self) -> usize {
+        self.passed.min(self.generation.slots())
+    }
+
+    /// Which generation has an entry with this hash.
     #[inline]
-    pub(crate) const fn owns(&self, hash: u64) -> bool {
-        self.generation.home(hash) >= self.nevacuate
+    pub(crate) const fn side(&self, hash: u64) -> Side {
+        let home = self.generation.home(hash);
+        if home >= self.begun {
+            Side::Old
+        } else if home < self.settled {
+            Side::Main
+        } else {
+            Side::Both
+        }
     }
 
     /// Accounts for work on the change that began at `started`.
@@ -128,86 +130,100 @@ impl Old {
 
     /// Whether nothing is left but memory.
     pub(crate) const fn is_drained_of_entries(&self) -> bool {
-        self.items == 0 && self.nevacuate == self.generation.slots()
+        self.items == 0 && self.passed >= self.generation.slots()
     }
 
-    /// A slot for an entry with this hash. None if that would use up the last empty slots, or lie in dead memory.
-    pub(crate) fn vacant_slot(&self, hash: u64) -> Option<usize> {
-        let slot = self.generation.find_vacant(hash);
-        let fits = self.headroom > 0 || !self.generation.tag(slot).is_empty();
-        (fits && !self.is_dead(slot)).then_some(slot)
+    /// Whether a vacant slot may be filled: that neither uses up the last empty slots nor touches dead memory.
+    pub(crate) const fn can_fill(&self, slot: usize) -> bool {
+        (self.headroom > 0 || !self.generation.tag(slot).is_empty()) && !self.is_dead(slot)
     }
 
     /// Whether bytes of slot `slot` may be retired.
     const fn is_dead(&self, slot: usize) -> bool {
-        let begin = slot * self.entry_bytes;
+        let begin = slot * size_of::<T>();
         let any = self.retire_from < self.retired;
-        any && begin < self.retired && begin + self.entry_bytes > self.retire_from
+        any && begin < self.retired && begin + size_of::<T>() > self.retire_from
     }
 
-    /// Keeps the hash of the entry in `slot`, which is in reach.
+    /// Begins to move the entries of the next window. `None` if all were moved.
     #[inline]
-    pub(crate) fn keep_hash<T>(&mut self, slot: usize, hash: u64) {
-        self.hashes[slot % pacing::KEPT_HASHES] = hash;
-        self.steps[slot % pacing::KEPT_HASHES] = Self::step_of::<T>(self.generation.home(hash));
+    pub(crate) const fn begin_window(&mut self) -> Option<usize> {
+        let slots = self.generation.slots();
+        if self.passed >= 2 * slots {
+            return None;
+        }
+        self.begun = self.passed + WIDTH;
+        Some(self.passed & (slots - 1))
     }
 
-    /// The kept hash of the entry in `slot`, which is in reach.
+    /// Homes whose entries may move, those of the window under way included.
     #[inline]
-    pub(crate) fn kept_hash(&self, slot: usize) -> u64 {
-        self.hashes[slot % pacing::KEPT_HASHES]
+    pub(crate) const fn homes_begun(&self) -> usize {
+        self.begun
     }
 
-    /// Number of the step that evacuates `home`, modulo 256.
+    /// All entries of the window are moved.
     #[inline]
-    const fn step_of<T>(home: usize) -> u8 {
-        (home / const { pacing::step_homes(size_of::<T>()) }) as u8
+    pub(crate) const fn end_window(&mut self) {
+        self.passed = self.begun;
     }
 
-    /// The full slots of the window at `position`, which is in reach, whose entries the step from `first` on moves. A
-    /// few others may be among them.
+    /// Ends a step: settles homes, and retires memory behind the frontier.
+    pub(crate) fn pass(&mut self, main: &Generation<T>) {
+        self.settle();
+        self.retire_passed(main);
+    }
+
+    /// Settles the homes whose probes end behind the frontier.
+    ///
+    /// Where a probe ends is found out once its home is passed. It cannot get longer after that: an entry with such a
+    /// home does not come here any more, and a slot that becomes empty shortens probes only where none passes.
+    fn settle(&mut self) {
+        if self.passed < self.next_ends || self.settled == self.generation.slots() {
+            return;
+        }
+        self.settled = self.next;
+        self.next = self.nevacuate();
+        self.next_ends = 0;
+        for bucket in (self.settled..self.next).step_by(WIDTH) {
+            self.next_ends = self.next_ends.max(self.furthest_end(bucket));
+        }
+    }
+
+    /// Where the furthest of the probes of sixteen homes from `first` on ends, as a position that does not wrap. No
+    /// more than two rounds: in the second all slots are emptied.
+    ///
+    /// Follows them together: their first windows are the positions `first..first + 31`, and so on. A bit set tells
+    /// which homes go on.
     #[inline]
-    pub(crate) fn of_step<T>(&self, position: usize, first: usize) -> Matches {
-        let kept = position % pacing::KEPT_HASHES;
-        debug_assert!(kept.is_multiple_of(WIDTH));
-        // SAFETY: both are multiples of sixteen, so sixteen bytes follow.
-        let steps = unsafe { Window::load(self.steps[kept..kept + WIDTH].as_ptr()) };
-        let same = steps.equal(Tag(Self::step_of::<T>(first)));
-        Matches(same.0 & self.generation.window(position).full().0)
-    }
-
-    /// Positions up to this one, from the frontier on, are in reach: the hashes of their entries are kept.
-    #[inline]
-    pub(crate) const fn reach(&self) -> usize {
-        self.reach
-    }
-
-    /// Where the reach of the next step ends. It leaves out what wraps around.
-    pub(crate) fn next_reach(&self) -> usize {
-        (self.nevacuate + pacing::KEPT_HASHES).min(self.generation.slots())
-    }
-
-    /// The hashes of all entries from the frontier to `reach` are kept.
-    pub(crate) fn set_reach(&mut self, reach: usize) {
-        self.reach = reach;
-    }
-
-    /// Moves the frontier on by `count` homes.
-    pub(crate) fn pass(&mut self, count: usize) {
-        self.nevacuate += count;
-        self.retire_passed();
+    fn furthest_end(&self, first: usize) -> usize {
+        let mask = self.generation.mask();
+        let (mut position, mut stride, mut active) = (first, 0, 0xffff_u32);
+        loop {
+            let low = self.generation.window(position & mask).empty();
+            let high = self.generation.window((position + WIDTH) & mask).empty();
+            // Bit i: one of the positions i..i + 16 is empty.
+            let mut ended = u32::from(low.0) | u32::from(high.0) << WIDTH;
+            ended |= ended >> 1;
+            ended |= ended >> 2;
+            ended |= ended >> 4;
+            ended |= ended >> 8;
+            active &= !ended;
+            if active == 0 || position > 2 * mask {
+                return (position + 2 * WIDTH).min(2 * (mask + 1));
+            }
+            stride += WIDTH;
+            position += stride;
+        }
     }
 
     /// Puts `value` into a vacant slot.
     ///
     /// # Safety
-    /// The slot came from [`vacant_slot`](Self::vacant_slot), and nothing changed since.
-    pub(crate) unsafe fn fill<T>(&mut self, slot: usize, hash: u64, value: T) -> NonNull<T> {
-        debug_assert!(!self.is_dead(slot) && !self.generation.tag(slot).is_full());
+    /// The slot [can be filled](Self::can_fill), and was found for this hash, whose home is not passed.
+    pub(crate) unsafe fn fill(&mut self, slot: usize, hash: u64, value: T) -> NonNull<T> {
+        debug_assert!(self.can_fill(slot) && self.side(hash) == Side::Old);
         self.headroom -= usize::from(self.generation.tag(slot).is_empty());
-        if self.nevacuate <= slot && slot < self.reach {
-            self.keep_hash::<T>(slot, hash);
-        }
         self.items += 1;
         let entry = self.generation.entry(slot);
         // SAFETY: the slot is vacant and its memory alive. The entry is written before the tag says so.
@@ -230,44 +246,64 @@ impl Old {
 
     /// Retires whole batches of entry bytes behind the frontier. A batch with an entry in it, whose probe wrapped
     /// around, is skipped: its bytes leave with the generation.
-    fn retire_passed(&mut self) {
-        if self.entry_bytes == 0 || !self.generation.is_arena() {
+    fn retire_passed(&mut self, main: &Generation<T>) {
+        if size_of::<T>() == 0 || !self.generation.can_retire() {
             return;
         }
-        let passed = self.nevacuate * self.entry_bytes / pacing::RETIRE_BYTES * pacing::RETIRE_BYTES;
+        let passed = self.nevacuate() * size_of::<T>() / pacing::RETIRE_BYTES * pacing::RETIRE_BYTES;
         if passed <= self.retired {
             return;
         }
-        let (first, end) = (self.retired / self.entry_bytes, passed.div_ceil(self.entry_bytes));
-        if !self.any_full(first, end) {
-            // SAFETY: no slot that touches the bytes is full, and `vacant_slot` gives none of them out.
+        let (first, end) = (self.retired / size_of::<T>(), passed.div_ceil(size_of::<T>()));
+        if !self.generation.any_full(first, end) && !self.hand_on(passed, main) {
+            // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled.
             unsafe { self.generation.retire_entries(self.retired, passed) };
         }
         self.retired = passed;
     }
 
-    fn any_full(&self, first: usize, end: usize) -> bool {
-        (first..end).step_by(WIDTH).any(|position| {
-            let beyond = WIDTH.saturating_sub(end - position);
-            self.generation.window(position).full().0 << beyond != 0
-        })
+    /// Moves the pages of the bytes from `retired` to `passed`, which are dead, to where `main` will need pages next: the
+    /// same way ahead of the frontier each time, so that the mappings of all batches merge into one. Returns whether
+    /// they moved.
+    fn hand_on(&self, passed: usize, main: &Generation<T>) -> bool {
+        let ahead = pacing::HAND_ON_AHEAD;
+        let (at, upto) = (self.retired + ahead, passed + ahead);
+        let slots = at / size_of::<T>()..upto.div_ceil(size_of::<T>());
+        if !self.hands_on || slots.end > main.slots() || main.any_full(slots.start, slots.end) {
+            return false;
+        }
+        // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled. Nor is one of
+        // those in `main` full.
+        unsafe { self.generation.hand_entries_on(self.retired, passed, main, at) }
     }
 
-    /// Checks that dead memory holds no entry.
-    pub(crate) fn verify_dead(&self) {
-        for slot in (0..self.generation.slots()).filter(|&slot| self.is_dead(slot)) {
-            assert!(slot < self.nevacuate, "slot {slot} is dead before its time");
+    /// Checks that dead memory holds no entry, and that bounds are in order.
+    pub(crate) fn verify(&self, empty: usize) {
+        let slots = self.generation.slots();
+        assert!(self.settled <= self.nevacuate() && self.passed <= 2 * slots);
+        assert!(self.headroom < empty, "headroom {}, empty {empty}", self.headroom);
+        for slot in (0..slots).filter(|&slot| self.is_dead(slot)) {
+            assert!(slot < self.passed, "slot {slot} is dead before its time");
         }
     }
 
-    /// Retires the next batch of tags, once no entry is left. Returns whether all are.
+    /// Retires what was kept for chains that wrap around, then the tags, in batches, once no entry is left. Returns
+    /// whether all are.
     pub(crate) fn retire_tags(&mut self) -> bool {
         debug_assert!(self.is_drained_of_entries());
-        if !self.generation.is_arena() {
+        self.settled = self.generation.slots();
+        if !self.generation.can_retire() {
             return true;
         }
+        if self.retire_from > 0 {
+            let end = self.retire_from.min(self.generation.slots() * size_of::<T>());
+            self.retire_from = 0;
+            // SAFETY: no entry is left, and none comes here any more, as all homes are passed.
+            unsafe { self.generation.retire_entries(0, end) };
+            return false;
+        }
         let end = self.generation.tags_len().min(self.drained + pacing::RETIRE_BYTES);
-        // SAFETY: all homes are evacuated, so that no lookup comes here, and a scan passes over a generation without
+        // SAFETY: all homes are settled, so that no lookup comes here, and a scan passes over a generation without
         // entries.
         unsafe { self.generation.retire_tags(self.drained, end) };
         self.drained = end;

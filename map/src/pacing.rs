@@ -15,6 +15,11 @@
 //!   than L(n/2) - L(n)/4 = 7n/32. A reservation: the slack is what was reserved, which can be less than n/16, and
 //!   then running out of it ends the change at once.
 //!
+//! Behind the last slot a second round goes over the first slots again, for entries whose probes wrapped around the end.
+//! It ends where the furthest of these probes does: after a few windows, or after n slots for a hasher that clusters.
+//! All homes are passed then, so that the old generation takes no entry any more; the slack of the new one, at least
+//! three times n/16, is what these writes use.
+//!
 //! The table checks both bounds on each insert all the same, since a hasher that answers differently each time
 //! can leave entries behind.
 
@@ -46,16 +51,21 @@ mod tuning {
     pub(crate) const SHRINK_SLOTS: usize = 4096;
     /// Bytes behind the frontier that are retired at once. One call costs about 1.2 us and 0.27 us a page.
     pub(crate) const RETIRE_BYTES: usize = 128 << 10;
+    /// How far ahead of the place they leave, in bytes of entries, pages are handed on: beyond what a step fills.
+    pub(crate) const HAND_ON_AHEAD: usize = 2 * RETIRE_BYTES;
     /// Low slots that are never retired early: see the module `evacuate`.
     pub(crate) const WRAP_SLOTS: usize = 1024;
-    /// Positions ahead of the frontier whose hashes are kept. Probes rarely reach beyond: 1 % at 7/8 load.
-    pub(crate) const KEPT_HASHES: usize = 512;
     /// Fewest and most slots that a scan visits in order before it jumps, and the fewest jumps of one between.
-    pub(crate) const CHUNKS: (usize, usize, usize) = (256, 8192, 256);
-    /// Largest table, in bytes, that lies in a `Bump`.
-    pub(crate) const BUMP_BYTES: usize = 8 << 10;
+    pub(crate) const CHUNKS: (usize, usize, usize) = (256, 32768, 128);
+    /// Largest table, in bytes, that lies in a block of the global allocator.
+    pub(crate) const BLOCK_BYTES: usize = 128 << 10;
+    /// Smallest arena, in bytes, of which parts are retired early. Smaller ones leave whole: the next one of the size
+    /// is likely to need the pages.
+    pub(crate) const RETIRE_FROM: usize = 4 << 20;
+    /// Bytes of entries from which on lookups fetch entries and tags at once: more than the caches hold.
+    pub(crate) const FETCH_BYTES: usize = 64 << 20;
     /// Changes of tables with fewer slots are counted but not timed.
-    pub(crate) const TIMED_SLOTS: usize = 512;
+    pub(crate) const TIMED_SLOTS: usize = 2048;
 }
 #[cfg(any(test, fuzzing))]
 mod tuning {
@@ -66,13 +76,17 @@ mod tuning {
     pub(crate) const STEP_ENTRY_BYTES: usize = 64;
     pub(crate) const SHRINK_SLOTS: usize = 64;
     pub(crate) const RETIRE_BYTES: usize = 256;
+    pub(crate) const HAND_ON_AHEAD: usize = 2 * RETIRE_BYTES;
     pub(crate) const WRAP_SLOTS: usize = 256;
-    pub(crate) const KEPT_HASHES: usize = 256;
     pub(crate) const CHUNKS: (usize, usize, usize) = (64, 256, 16);
-    pub(crate) const BUMP_BYTES: usize = 512;
+    pub(crate) const BLOCK_BYTES: usize = 512;
+    pub(crate) const RETIRE_FROM: usize = 512;
+    pub(crate) const FETCH_BYTES: usize = 1024;
     pub(crate) const TIMED_SLOTS: usize = 16;
 }
-pub(crate) use tuning::{BUMP_BYTES, KEPT_HASHES, RETIRE_BYTES, TIMED_SLOTS, WRAP_SLOTS};
+pub(crate) use tuning::{
+    BLOCK_BYTES, FETCH_BYTES, HAND_ON_AHEAD, RETIRE_BYTES, RETIRE_FROM, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS,
+};
 
 use crate::window::WIDTH;
 
@@ -80,18 +94,16 @@ use crate::window::WIDTH;
 pub(crate) const HOMES_PER_WRITE: usize = 16;
 /// Fewest slots that change in steps. Windows of two homes of one step must not overlap around the end.
 const STEPPED_SLOTS: usize = 32;
+/// Slots of a table for its first entry.
+pub(crate) const FIRST_SLOTS: usize = 4;
+/// No automatic shrink goes below this capacity.
+pub(crate) const LEAST_FLOOR: usize = load_limit(tuning::SHRINK_SLOTS / 2);
 
-static_assertions::const_assert!(tuning::STEP_HOMES >= HOMES_PER_WRITE * tuning::STEP_WRITES as usize);
-static_assertions::const_assert!(tuning::STEP_HOMES + WIDTH <= 128);
-static_assertions::const_assert!(
-    tuning::STEP_HOMES + WIDTH <= tuning::WHOLE_BYTES / tuning::STEP_ENTRY_BYTES
-);
-static_assertions::const_assert!(tuning::STEP_HOMES + WIDTH <= 2 * tuning::WHOLE_SLOTS);
-static_assertions::const_assert!(KEPT_HASHES.is_power_of_two() && KEPT_HASHES >= tuning::STEP_HOMES);
-static_assertions::const_assert!(KEPT_HASHES / HOMES_PER_WRITE < 256 && KEPT_HASHES.is_multiple_of(WIDTH));
-static_assertions::const_assert!(
-    HOMES_PER_WRITE.is_multiple_of(WIDTH) && tuning::STEP_HOMES.is_multiple_of(WIDTH)
-);
+static_assertions::const_assert!(STEP_HOMES >= HOMES_PER_WRITE * tuning::STEP_WRITES as usize);
+static_assertions::const_assert!(STEP_HOMES + WIDTH <= 128);
+static_assertions::const_assert!(STEP_HOMES + WIDTH <= tuning::WHOLE_BYTES / tuning::STEP_ENTRY_BYTES);
+static_assertions::const_assert!(STEP_HOMES + WIDTH <= 2 * tuning::WHOLE_SLOTS);
+static_assertions::const_assert!(HOMES_PER_WRITE.is_multiple_of(WIDTH) && STEP_HOMES.is_multiple_of(WIDTH));
 static_assertions::const_assert!(tuning::CHUNKS.0.is_power_of_two() && tuning::CHUNKS.1.is_power_of_two());
 static_assertions::const_assert!(WIDTH <= tuning::CHUNKS.0 && tuning::CHUNKS.0 <= tuning::CHUNKS.1);
 static_assertions::const_assert!(HOMES_PER_WRITE + WIDTH <= STEPPED_SLOTS);
@@ -144,7 +156,7 @@ pub(crate) const fn moves_whole(slots: usize, entry_bytes: usize) -> bool {
 
 /// Homes that one step moves.
 pub(crate) const fn step_homes(entry_bytes: usize) -> usize {
-    if entry_bytes <= tuning::STEP_ENTRY_BYTES { tuning::STEP_HOMES } else { HOMES_PER_WRITE }
+    if entry_bytes <= tuning::STEP_ENTRY_BYTES { STEP_HOMES } else { HOMES_PER_WRITE }
 }
 
 /// Writes for each step.
@@ -161,7 +173,7 @@ pub(crate) const fn headroom(slots: usize) -> usize {
 /// `None` if doubling does not fit the address space.
 pub(crate) const fn at_limit(len: usize, slots: usize) -> Option<(ChangeKind, usize)> {
     if slots == 0 {
-        return Some((ChangeKind::Grow, 4));
+        return Some((ChangeKind::Grow, FIRST_SLOTS));
     }
     if len <= load_limit(slots) / 2 {
         return Some((ChangeKind::SameSize, slots));

@@ -92,7 +92,7 @@ fn load(figures: &[AtomicU64; FIGURES]) -> Figures {
 /// together, if there are any that count.
 ///
 /// Named maps keep their length exact; the other numbers, and all of the unnamed ones, are as of the last step of
-/// growing or shrinking. Maps that never had some hundreds of slots are not counted unless they have a name.
+/// growing or shrinking. Maps that never had some two thousand slots are not counted unless they have a name.
 /// O(number of named maps), without stopping anybody.
 ///
 /// # Examples

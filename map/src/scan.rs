@@ -32,8 +32,8 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    pub(crate) fn of(generation: &Generation) -> Self {
-        let size = pacing::scan_chunk(generation.slots());
+    pub(crate) fn of<T>(generation: &Generation<T>) -> Self {
+        let size = pacing::scan_chunk(generation.slots()).min(generation.slots().max(WIDTH));
         Self { base: generation.tags(), size, mask: (generation.slots() / size).max(1) - 1, chunk: 0 }
     }
 
@@ -51,7 +51,15 @@ impl Course {
         Self { chunk: (self.chunk + self.step()) & self.mask, ..self }
     }
 
+    /// The first tag of the chunk under way.
+    #[inline]
+    const fn tags(&self) -> NonNull<u8> {
+        // SAFETY: chunks lie within the tags.
+        unsafe { self.base.add(self.position()) }
+    }
+
     /// Position of the chunk under way.
+    #[inline]
     const fn position(&self) -> usize {
         self.chunk * self.size
     }
@@ -80,6 +88,33 @@ impl Course {
     }
 }
 
+/// Where a scan goes after its chunk. Apart from the rest, which loops keep in registers.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    course: Course,
+    /// The generation to visit after this one, and its full slots.
+    next: Option<(Course, usize)>,
+}
+
+impl Rest {
+    /// Goes on to the next chunk. Returns its first tag.
+    #[cold]
+    #[inline(never)]
+    fn next_chunk(&mut self) -> NonNull<u8> {
+        self.course = self.course.advanced();
+        self.course.tags()
+    }
+
+    /// Goes on to the next generation. Returns its full slots.
+    #[cold]
+    #[inline(never)]
+    fn next_generation(&mut self) -> usize {
+        let Some((course, left)) = self.next.take() else { return 0 };
+        self.course = course;
+        left
+    }
+}
+
 /// Pointers to the entries of a table.
 #[derive(Debug)]
 pub(crate) struct Scan<T> {
@@ -92,85 +127,111 @@ pub(crate) struct Scan<T> {
     windows: usize,
     /// Full slots of this generation that were not yielded yet.
     left: usize,
-    course: Course,
-    /// The generation to visit after this one, and its full slots.
-    next: Option<(Course, usize)>,
+    rest: Rest,
 }
 
 impl<T> Scan<T> {
     /// Visits all entries of `table`.
     #[inline]
     pub(crate) fn new(table: &Table<T>) -> Self {
-        let old = table.old.as_ref().filter(|old| old.items > 0);
+        let old = table.old().filter(|old| old.items > 0);
         let next = old.map(|old| (Course::of(&old.generation), old.items));
         Self::start(Course::of(&table.main), table.items - table.old_items(), next)
     }
 
     /// Visits nothing.
     pub(crate) fn nothing() -> Self {
-        Self::start(Course::of(&Generation::without_slots()), 0, None)
+        Self::start(Course::of(&Generation::<T>::without_slots()), 0, None)
     }
 
-    /// By value throughout: a scan whose address is taken would live in memory, not in registers.
     #[inline]
     fn start(course: Course, left: usize, next: Option<(Course, usize)>) -> Self {
-        let position = course.position();
+        let rest = Rest { course, next };
+        let (full, windows, tags) = (Matches(0), 0, course.base);
+        let mut scan = Self { full, tags, entries: tags.cast(), windows, left, rest };
+        scan.enter(course.tags());
+        scan
+    }
+
+    /// Enters the chunk of the course under way, whose first tag is at `tags`.
+    #[inline]
+    fn enter(&mut self, tags: NonNull<u8>) {
+        let course = &self.rest.course;
+        self.tags = tags;
+        self.windows = course.size / WIDTH - 1;
         // SAFETY: the chunk is one of the generation, which has sixteen tags and more, and as many entries as slots. A
         // small table is one chunk, of one window.
         unsafe {
-            let tags = course.base.add(position);
-            let entries = course.base.cast::<T>().sub(position);
-            let full = Window::load(tags.as_ptr()).full();
-            Self { full, tags, entries, windows: course.size / WIDTH - 1, left, course, next }
+            self.entries = course.base.cast::<T>().sub(course.position());
+            self.full = Window::load(tags.as_ptr()).full();
+        }
+    }
+
+    /// Enters the next window of the chunk.
+    ///
+    /// # Safety
+    /// There is one, and the generation reaches so far.
+    #[inline]
+    unsafe fn enter_window(&mut self) {
+        self.windows -= 1;
+        // SAFETY: the caller vouches for sixteen more tags and entries.
+        unsafe {
+            self.tags = self.tags.add(WIDTH);
+            self.entries = self.entries.sub(WIDTH);
+            self.full = Window::load(self.tags.as_ptr()).full();
+        }
+    }
+
+    /// Goes on to the next window with a full slot. There must be one.
+    #[inline]
+    fn find_full(&mut self) {
+        while !self.full.any() {
+            if self.windows == 0 {
+                let tags = self.rest.next_chunk();
+                self.enter(tags);
+            } else {
+                // SAFETY: the chunk has one more window.
+                unsafe { self.enter_window() };
+            }
         }
     }
 
     /// Whether entries of the old generation are still to come.
     #[cfg(feature = "rayon")]
     pub(crate) const fn is_before_old(&self) -> bool {
-        self.next.is_some()
+        self.rest.next.is_some()
     }
 
     /// Entries not yielded yet.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.left + self.next.map_or(0, |(_, entries)| entries)
+        self.left + self.rest.next.map_or(0, |(_, entries)| entries)
     }
 
     /// The place of the next entry in `table`, which this scan visits.
     #[inline]
     pub(crate) fn next_place(&mut self, table: &Table<T>) -> Option<Place> {
         let offset = self.next_offset()?;
-        let slot = self.tags.addr().get() - self.course.base.addr().get() + offset;
-        Some(Place { slot, in_old: self.course.base != table.main.tags() })
+        let base = self.rest.course.base;
+        let slot = self.tags.addr().get() - base.addr().get() + offset;
+        Some(Place { slot, in_old: base != table.main.tags() })
     }
 
     /// Goes on to the next full slot. Returns its offset in the window at `tags`.
     #[inline(always)]
     fn next_offset(&mut self) -> Option<usize> {
         if self.left == 0 {
-            let (course, left) = self.next?;
-            *self = Self::start(course, left, None);
+            self.left = self.rest.next_generation();
+            if self.left == 0 {
+                return None;
+            }
+            self.enter(self.rest.course.tags());
         }
-        loop {
-            if let Some(offset) = self.full.next() {
-                self.left -= 1;
-                return Some(offset);
-            }
-            if self.windows == 0 {
-                *self = Self::start(self.course.advanced(), self.left, self.next);
-                continue;
-            }
-            self.windows -= 1;
-            // SAFETY: a full slot is left, so there is a window after this one: in a table of at least a chunk the
-            // chunk has one, and in a smaller one all windows lie before its last full slot. Sixteen entries lie
-            // between.
-            unsafe {
-                self.tags = self.tags.add(WIDTH);
-                self.entries = self.entries.sub(WIDTH);
-                self.full = Window::load(self.tags.as_ptr()).full();
-            }
-        }
+        self.left -= 1;
+        self.find_full();
+        let offset = self.full.first();
+        self.full = self.full.without_first();
+        Some(offset)
     }
 }
 
@@ -192,5 +253,41 @@ impl<T> Iterator for Scan<T> {
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.len(), Some(self.len()))
+    }
+
+    /// In loops of their own over generations, windows and entries.
+    #[inline]
+    fn fold<B, F: FnMut(B, NonNull<T>) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut folded = init;
+        loop {
+            // To the end of the generation, where the order of chunks comes back to the first: without counting.
+            while self.left > 0 {
+                let (mut full, mut entries, mut tags) = (self.full, self.entries, self.tags);
+                for window in (0..=self.windows).rev() {
+                    for offset in full {
+                        // SAFETY: as in `next`.
+                        folded = f(folded, unsafe { entries.sub(offset + 1) });
+                    }
+                    if window > 0 {
+                        // SAFETY: the chunk has one more window.
+                        unsafe {
+                            tags = tags.add(WIDTH);
+                            entries = entries.sub(WIDTH);
+                            full = Window::load(tags.as_ptr()).full();
+                        }
+                    }
+                }
+                let tags = self.rest.next_chunk();
+                if self.rest.course.chunk == 0 {
+                    break;
+                }
+                self.enter(tags);
+            }
+            self.left = self.rest.next_generation();
+            if self.left == 0 {
+                return folded;
+            }
+            self.enter(self.rest.course.tags());
+        }
     }
 }

@@ -17,7 +17,7 @@ struct Census {
 }
 
 /// Counts tags, and checks that copies agree and no byte is another.
-fn count(generation: &Generation) -> Census {
+fn count<T>(generation: &Generation<T>) -> Census {
     let slots = generation.slots();
     let mut census = Census::default();
     for slot in 0..slots {
@@ -54,17 +54,16 @@ impl<T> Table<T> {
         let limit = pacing::load_limit(self.main.slots());
         let used = self.main.slots() - main.empty;
         assert_eq!(self.growth_left, limit - used, "load limit {limit}, used {used}");
-        assert!(self.shrink_at == 0 || (self.old.is_none() && self.auto_shrink));
-        let Some(old) = &self.old else { return };
+        assert!(self.shrink_at == 0 || (!self.is_changing() && self.auto_shrink()));
+        assert_eq!(self.is_changing(), self.old().is_some());
+        let Some(old) = self.old() else { return };
         assert!(self.growth_left >= old.items, "no room for {} old entries", old.items);
-        assert!(old.nevacuate <= old.generation.slots());
         if old.is_drained_of_entries() {
             return;
         }
         let census = count(&old.generation);
         assert_eq!(census.full, old.items);
-        assert!(old.headroom < census.empty, "headroom {}, empty {}", old.headroom, census.empty);
-        old.verify_dead();
+        old.verify(census.empty);
     }
 }
 

@@ -92,25 +92,30 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
     #[inline]
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let hash = self.hash_builder.hash_one(&key);
-        if self.table.is_changing() {
+        if !self.table.is_plain() {
             return self.insert_slow(hash, key, value);
         }
         match self.table.main.find_or_vacant(hash, |entry: &(K, V)| key == entry.0) {
             Ok(slot) => {
                 // SAFETY: the slot was found full, and the table is borrowed mutably.
-                let entry = unsafe { self.table.main.entry::<(K, V)>(slot).as_mut() };
+                let entry = unsafe { self.table.main.entry(slot).as_mut() };
                 Some(core::mem::replace(&mut entry.1, value))
             }
             Err(slot) if self.table.can_fill_main(slot) => {
-                // SAFETY: the slot is vacant and may be used, as was just asked.
+                // SAFETY: the slot is vacant and may be used, as was just asked. The table has no name.
                 unsafe { self.table.fill_main(slot, hash, (key, value)) };
                 None
             }
-            Err(_) => self.insert_slow(hash, key, value),
+            Err(_) => {
+                let place = self.table.place_after_growth(hash, entry_hasher(&self.hash_builder));
+                // SAFETY: the place was found for this hash just now.
+                unsafe { self.table.fill(place, hash, (key, value)) };
+                None
+            }
         }
     }
 
-    /// Inserts while there are two generations, or where there will be.
+    /// Inserts while there are two generations, or into a map with a name.
     #[cold]
     #[inline(never)]
     fn insert_slow(&mut self, hash: u64, key: K, value: V) -> Option<V> {
@@ -170,6 +175,21 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
     #[inline]
     pub fn remove_entry<Q: ?Sized + Hash + Equivalent<K>>(&mut self, key: &Q) -> Option<(K, V)> {
         let hash = self.hash_builder.hash_one(key);
+        let same = |entry: &(K, V)| key.equivalent(&entry.0);
+        if self.table.is_plain() {
+            let slot = self.table.main.find(hash, same)?;
+            // SAFETY: the slot was found full just now. The table has no name.
+            let entry = unsafe { self.table.take_main(slot) };
+            self.table.shrink_if_sparse();
+            return Some(entry);
+        }
+        self.remove_slow(hash, key)
+    }
+
+    /// Removes while there are two generations, or from a map with a name.
+    #[cold]
+    #[inline(never)]
+    fn remove_slow<Q: ?Sized + Hash + Equivalent<K>>(&mut self, hash: u64, key: &Q) -> Option<(K, V)> {
         let same = |entry: &(K, V)| key.equivalent(&entry.0);
         let place = self.table.find_to_remove(hash, same, entry_hasher(&self.hash_builder))?;
         // SAFETY: the place was found full just now.

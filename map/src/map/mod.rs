@@ -205,8 +205,7 @@ impl<K, V, S> HashMap<K, V, S> {
     /// assert!(map.capacity() > capacity / 2);
     /// ```
     pub fn set_auto_shrink(&mut self, on: bool) {
-        self.table.auto_shrink = on;
-        self.table.update_shrink_at();
+        self.table.set_auto_shrink(on);
     }
 }
 
@@ -241,9 +240,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
     /// ```
     pub fn try_reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
         self.table.reserve(additional, &entry_hasher(&self.hash_builder))?;
-        self.table.floor = self.table.floor.max(self.table.items + additional);
-        self.table.update_shrink_at();
-        Ok(())
+        self.table.raise_floor(self.table.items + additional)
     }
 
     /// Gives up as much capacity as possible, at once. O(capacity).
@@ -286,6 +283,6 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
     /// ```
     pub fn rehash_step(&mut self, buckets: usize) -> usize {
         let hasher = entry_hasher(&self.hash_builder);
-        self.table.rehash_step(buckets, &hasher).unwrap_or_else(|error| error.raise())
+        self.table.rehash_step(buckets, &hasher)
     }
 }

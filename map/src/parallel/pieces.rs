@@ -31,7 +31,7 @@ struct Piece {
 }
 
 impl Piece {
-    fn whole(generation: &Generation) -> Self {
+    fn whole<T>(generation: &Generation<T>) -> Self {
         let course = Course::of(generation);
         // A small table is one chunk that is not full.
         let of_chunk = course.size().min(generation.slots()).div_ceil(WIDTH);
@@ -90,7 +90,7 @@ pub(crate) struct Pieces<T> {
 impl<T> Pieces<T> {
     /// All entries of `table`, whose old generation counts if `with_old`: it must not be looked at once it is drained.
     pub(crate) fn whole(table: &Table<T>, with_old: bool) -> Self {
-        let old = table.old.as_ref().filter(|_| with_old);
+        let old = table.old().filter(|_| with_old);
         let second = old.map(|old| Piece::whole(&old.generation));
         Self { first: Piece::whole(&table.main), second, marker: core::marker::PhantomData }
     }

@@ -6,7 +6,7 @@ use crate::pacing::HOMES_PER_WRITE;
 
 /// Homes evacuated so far, from the first change on.
 fn homes_done<K, V>(map: &HashMap<K, V, Hashing>) -> u64 {
-    map.stats().evacuated_buckets * 16 + map.table.old.as_ref().map_or(0, |old| old.nevacuate as u64)
+    map.stats().evacuated_buckets * 16 + map.table.old().map_or(0, |old| old.nevacuate() as u64)
 }
 
 #[test]

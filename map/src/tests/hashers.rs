@@ -160,7 +160,7 @@ fn windows_per_probe<K, V>(map: &HashMap<K, V, Hashing>) -> usize {
     windows * 100 / main.slots()
 }
 
-fn windows_from(generation: &crate::generation::Generation, home: usize) -> usize {
+fn windows_from<T>(generation: &crate::generation::Generation<T>, home: usize) -> usize {
     let (mut position, mut windows) = (home, 1);
     while !generation.window(position).empty().any() {
         position = (position + 16 * windows) & generation.mask();

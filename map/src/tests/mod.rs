@@ -28,7 +28,7 @@ pub(crate) fn doubled(keys: impl IntoIterator<Item = u64>, hashing: Hashing) -> 
 
 /// Whether the map has two generations.
 pub(crate) fn changing<K, V, S>(map: &HashMap<K, V, S>) -> bool {
-    map.table.old.is_some()
+    map.table.is_changing()
 }
 
 /// A map with two generations of which `part` of 8 of the old one is evacuated.

@@ -13,7 +13,12 @@ mod tests;
 #[cfg(any(feature = "portable", not(target_feature = "sse2")))]
 pub(crate) use portable::Window;
 #[cfg(all(target_feature = "sse2", not(feature = "portable")))]
-pub(crate) use sse2::Window;
+pub(crate) use sse2::{Window, prefetch};
+
+/// Brings the cache line at `address` nearer, where that can be said. Any address will do.
+#[cfg(any(feature = "portable", not(target_feature = "sse2")))]
+#[inline]
+pub(crate) fn prefetch(_address: *const u8) {}
 
 /// Tags in a window.
 pub(crate) const WIDTH: usize = 16;
@@ -27,6 +32,12 @@ impl Matches {
     #[inline]
     pub(crate) const fn any(self) -> bool {
         self.0 != 0
+    }
+
+    /// How many tags matched.
+    #[inline]
+    pub(crate) const fn count(self) -> usize {
+        self.0.count_ones() as usize
     }
 
     /// Number of the first match. Sixteen if there is none.

@@ -53,6 +53,22 @@ impl Window {
         Matches(!self.full().0)
     }
 
+    /// Writes the tags to `tags`, with tombstones for all that are full.
+    ///
+    /// # Safety
+    /// Sixteen bytes are writable there.
+    #[inline]
+    pub(crate) unsafe fn store_buried(self, tags: *mut u8) {
+        let buried = self.0.map(|word| {
+            let full = (word & SIGN_BITS) >> 7;
+            // 0xff in each full byte.
+            let bytes = (full << 8).wrapping_sub(full);
+            ((word & !bytes) | (full * u64::from(Tag::TOMBSTONE.0))).to_le()
+        });
+        // SAFETY: the caller vouches for sixteen writable bytes; `write_unaligned` needs no alignment.
+        unsafe { tags.cast::<[u64; 2]>().write_unaligned(buried) };
+    }
+
     #[inline]
     fn signs(self, test: impl Fn(u64) -> u64) -> Matches {
         Matches(gather(test(self.0[0])) | gather(test(self.0[1])) << 8)

@@ -2,11 +2,20 @@
 #![allow(unsafe_code, reason = "loads sixteen bytes through a pointer")]
 
 use core::arch::x86_64::{
-    __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128,
+    __m128i, _mm_and_si128, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_cmpgt_epi8, _mm_loadu_si128,
+    _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8, _mm_setzero_si128, _mm_storeu_si128,
 };
 
 use super::Matches;
 use crate::tag::Tag;
+
+/// Brings the cache line at `address` nearer. Any address will do.
+#[cfg(not(feature = "portable"))]
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    // SAFETY: SSE is on where SSE2 is. The instruction never faults.
+    unsafe { core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast()) };
+}
 
 /// Sixteen tags in a vector register.
 #[derive(Clone, Copy)]
@@ -50,5 +59,20 @@ impl Window {
     #[inline]
     pub(crate) fn vacant(self) -> Matches {
         Matches(!self.full().0)
+    }
+
+    /// Writes the tags to `tags`, with tombstones for all that are full.
+    ///
+    /// # Safety
+    /// Sixteen bytes are writable there.
+    #[inline]
+    pub(crate) unsafe fn store_buried(self, tags: *mut u8) {
+        // SAFETY: SSE2 is on: the module is compiled only then. The caller vouches for the bytes; `storeu` needs no
+        // alignment.
+        unsafe {
+            let full = _mm_cmpgt_epi8(_mm_setzero_si128(), self.0);
+            let tombstones = _mm_and_si128(full, _mm_set1_epi8(Tag::TOMBSTONE.0.cast_signed()));
+            _mm_storeu_si128(tags.cast(), _mm_or_si128(_mm_andnot_si128(full, self.0), tombstones));
+        }
     }
 }

@@ -24,6 +24,11 @@ proptest! {
         prop_assert_eq!(window.empty(), expected(bytes, |b| b == 0));
         prop_assert_eq!(window.full(), expected(bytes, |b| b >= 0x80));
         prop_assert_eq!(window.vacant(), expected(bytes, |b| b < 0x80));
+        let buried = bytes.map(|b| if b >= 0x80 { 1 } else { b });
+        let mut stored = [0_u8; WIDTH];
+        // SAFETY: the array holds sixteen writable bytes.
+        unsafe { window.store_buried(stored.as_mut_ptr()) };
+        prop_assert_eq!(stored, buried);
         #[cfg(target_feature = "sse2")]
         {
             // SAFETY: the array holds sixteen readable bytes.
@@ -32,6 +37,9 @@ proptest! {
             prop_assert_eq!(sse2.empty(), window.empty());
             prop_assert_eq!(sse2.full(), window.full());
             prop_assert_eq!(sse2.vacant(), window.vacant());
+            // SAFETY: the array holds sixteen writable bytes.
+            unsafe { sse2.store_buried(stored.as_mut_ptr()) };
+            prop_assert_eq!(stored, buried);
         }
     }
 
