@@ -151,10 +151,11 @@ pub fn bound_idle(bounds: core::ops::RangeInclusive<u64>) {
     HEAP.pressure.bound_idle(bounds);
 }
 
-/// Has the hook called when a slow path takes pages and finds [`Usage::total`] above `bytes`, before anybody touches these
-/// pages. `u64::MAX` means never.
-pub fn bound_resident(bytes: u64) {
-    HEAP.pressure.bound_total(bytes);
+/// Has the hook called when a slow path takes pages and finds [`Usage::total`] above the start of `bounds`, before anybody
+/// touches these pages. From then on, until this is called again, the end of `bounds` is what counts, at each such path.
+/// `u64::MAX` means never.
+pub fn bound_resident(bounds: core::ops::RangeInclusive<u64>) {
+    HEAP.pressure.bound_total(bounds);
 }
 
 /// Where the memory is, from running totals. O(1): what a policy may ask on every check.

@@ -14,6 +14,8 @@ pub(crate) struct Pressure {
     idle_high: AtomicU64,
     /// Resident bytes of heap and tables above which it is called.
     total: AtomicU64,
+    /// What takes the place of that bound while a call of the hook sees to it: others are let go up to here.
+    total_meanwhile: AtomicU64,
     /// A `fn()`, or null.
     hook: AtomicPtr<()>,
 }
@@ -24,6 +26,7 @@ impl Pressure {
             idle_low: AtomicU64::new(0),
             idle_high: AtomicU64::new(u64::MAX),
             total: AtomicU64::new(u64::MAX),
+            total_meanwhile: AtomicU64::new(u64::MAX),
             hook: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
@@ -40,9 +43,11 @@ impl Pressure {
         self.idle_high.store(*bounds.end(), Ordering::Relaxed);
     }
 
-    /// Sets the bound of all resident memory; `u64::MAX` is none.
-    pub(crate) fn bound_total(&self, bytes: u64) {
-        self.total.store(bytes, Ordering::Relaxed);
+    /// Sets the bound of all resident memory, and the one that holds while the hook is called for the first; `u64::MAX` is
+    /// none.
+    pub(crate) fn bound_total(&self, bounds: core::ops::RangeInclusive<u64>) {
+        self.total_meanwhile.store(*bounds.end(), Ordering::Relaxed);
+        self.total.store(*bounds.start(), Ordering::Relaxed);
     }
 
     /// After memory was freed: calls the hook, once, if idle memory has left its bounds. They are lifted by that.
@@ -54,25 +59,24 @@ impl Pressure {
         }
         let idle = counters.resident().saturating_sub(counters.handed());
         if idle > high || idle < self.idle_low.load(Ordering::Relaxed) {
-            self.fire(&self.idle_high, high);
+            self.fire(&self.idle_high, high, u64::MAX);
         }
     }
 
-    /// After pages were taken, before they are touched: calls the hook, once, if there are too many. The bound is
-    /// lifted by that.
+    /// After pages were taken, before they are touched: calls the hook if there are too many. The bound is raised by that.
     #[inline]
     pub(crate) fn check_total(&self, counters: &Counters) {
         let most = self.total.load(Ordering::Relaxed);
         if most != u64::MAX && counters.resident() + counters.metadata.get() > most {
-            self.fire(&self.total, most);
+            self.fire(&self.total, most, self.total_meanwhile.load(Ordering::Relaxed));
         }
     }
 
     #[cold]
     #[allow(unsafe_code, reason = "a function pointer kept in an atomic")]
-    fn fire(&self, bound: &AtomicU64, seen: u64) {
-        // Only who lifts it calls the hook; Relaxed as above.
-        let lifted = bound.compare_exchange(seen, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+    fn fire(&self, bound: &AtomicU64, seen: u64, next: u64) {
+        // Only who raises it calls the hook; Relaxed as above.
+        let lifted = bound.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
         // Acquire: pairs with `set_hook`.
         let hook = self.hook.load(Ordering::Acquire);
         if lifted.is_ok() && !hook.is_null() {
@@ -139,15 +143,17 @@ mod tests {
         counters.reacquired_total.add(5000);
         counters.metadata.add(1000);
         pressure.check_total(&counters);
-        pressure.bound_total(6000);
+        pressure.bound_total(6000..=u64::MAX);
         pressure.check_total(&counters);
         assert_eq!(calls(), 0, "no bound, and on it");
-        pressure.bound_total(5999);
+        pressure.bound_total(5999..=u64::MAX);
         pressure.check_total(&counters);
         pressure.check_total(&counters);
         assert_eq!(calls(), 1);
-        counters.released_total.add(1000);
-        pressure.bound_total(5999);
+        pressure.bound_total(5000..=5999);
+        (0..3).for_each(|_| pressure.check_total(&counters));
+        assert_eq!(calls(), 3, "the bound that holds meanwhile stays");
+        counters.released_total.add(1);
         pressure.check_total(&counters);
         assert_eq!(calls(), 0, "what left does not count");
     }

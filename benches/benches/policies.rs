@@ -92,19 +92,25 @@ fn run(row: &str, policy: &str, quick: bool) -> Result<Vec<f64>, String> {
     numbers.filter(|numbers| !numbers.is_empty()).ok_or_else(|| format!("{run}: {}", output.status))
 }
 
-/// The medians of several runs of each column, in turns.
-fn medians(row: &str, columns: &[&str], args: &Args) -> Result<Vec<Vec<f64>>, String> {
+/// The numbers of several runs of each column, in turns.
+fn in_turns(row: &str, columns: &[&str], args: &Args) -> Result<Vec<Vec<Vec<f64>>>, String> {
     let mut runs = vec![Vec::new(); columns.len()];
     for _ in 0..args.rounds {
         for (column, runs) in columns.iter().zip(&mut runs) {
             runs.push(run(row, column, args.quick)?);
         }
     }
-    let middle = |runs: &Vec<Vec<f64>>| {
-        let width = runs.first().map_or(0, Vec::len);
-        (0..width).map(|at| median(&runs.iter().map(|run| run[at]).collect::<Vec<_>>())).collect()
-    };
-    Ok(runs.iter().map(middle).collect())
+    Ok(runs)
+}
+
+/// The median of each number of several runs.
+fn middle(runs: &[Vec<f64>]) -> Vec<f64> {
+    let width = runs.first().map_or(0, Vec::len);
+    (0..width).map(|at| median(&runs.iter().map(|run| run[at]).collect::<Vec<_>>())).collect()
+}
+
+fn medians(row: &str, columns: &[&str], args: &Args) -> Result<Vec<Vec<f64>>, String> {
+    Ok(in_turns(row, columns, args)?.iter().map(|runs| middle(runs)).collect())
 }
 
 fn parent() -> Result<(), String> {
@@ -122,16 +128,21 @@ fn steady_table(args: &Args) -> Result<Table, String> {
         ["ns for one replacement", "off", "percent:10", "/ off", "background:10", "/ off", "MiB given back"];
     let mut table = Table::new(head);
     for (row, ..) in STEADY.iter().filter(|steady| args.wants_row(steady.0)) {
-        let columns = medians(row, &POLICIES, args)?;
+        let runs = in_turns(row, &POLICIES, args)?;
+        let columns: Vec<_> = runs.iter().map(|runs| middle(runs)).collect();
         let [off, percent, background] = &columns[..] else { continue };
-        let ratio = |of: &[f64]| format!("{:.3}", of[0] / off[0]);
+        // The median of the ratios of neighbouring runs: a slow phase of the machine falls on both.
+        let ratio = |at: usize| {
+            let ratios: Vec<f64> = runs[at].iter().zip(&runs[0]).map(|(run, off)| run[0] / off[0]).collect();
+            format!("{:.3}", median(&ratios))
+        };
         table.row([
             (*row).to_owned(),
             number(off[0]),
             number(percent[0]),
-            ratio(percent),
+            ratio(1),
             number(background[0]),
-            ratio(background),
+            ratio(2),
             format!("{} {} {}", mib(off[1]), mib(percent[1]), mib(background[1])),
         ]);
     }
@@ -185,7 +196,8 @@ fn limit_table(args: &Args) -> Result<Table, String> {
     Ok(table)
 }
 
-/// Replaces blocks of a live set that stays about the same. Nanoseconds for each, and bytes given back meanwhile.
+/// Replaces blocks of a live set that stays about the same. Nanoseconds of processor time for each, of all threads, and
+/// bytes given back meanwhile.
 fn steady(low: u32, high: u32, live: usize, divisor: u32) -> Vec<f64> {
     let mut rng = Rng::new(11);
     let mut blocks = Vec::new();
@@ -206,14 +218,13 @@ fn steady(low: u32, high: u32, live: usize, divisor: u32) -> Vec<f64> {
             });
         }
     };
-    let operations = if high > 20 { 400_000 } else { 4_000_000 } / divisor as usize;
+    let operations = if high > 20 { 200_000 } else { 2_000_000 } / divisor as usize;
     // The first blocks lie side by side; it takes a while until sizes are mixed everywhere.
     replace(operations / 2);
     let given = ebbtide::mem_stats().released_total;
-    let start = Instant::now();
+    let before = cpu();
     replace(operations);
-    let time = start.elapsed();
-    vec![time.as_nanos() as f64 / operations as f64, (ebbtide::mem_stats().released_total - given) as f64]
+    vec![(cpu() - before) * 1e9 / operations as f64, (ebbtide::mem_stats().released_total - given) as f64]
 }
 
 /// Processor time of this process, in seconds.

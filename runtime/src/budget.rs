@@ -4,8 +4,8 @@
 //! A page that left and comes back costs a page fault: about 1.4 us, as much as hundreds of allocations. A program
 //! that allocates and frees the same large block over and over would pay that for each page each time. So pages that
 //! come back are a debt, paid off at a fixed rate, and while the debt is too high nothing leaves by policy. At
-//! [`RATE`], faults take less than 1 % of a program's time at worst. A walk that found less than it cost is followed by
-//! a hundred times as long without one.
+//! [`RATE`], faults take less than 1 % of a program's time at worst. Walks that find less than they cost take 1 % of the time, beyond
+//! what a burst may take at once.
 //!
 //! Pure: sizes and time in, decision out. No locks.
 
@@ -26,13 +26,17 @@ pub(crate) struct Budget {
     pub(crate) debt: u64,
     /// The time of the last look, in nanoseconds.
     pub(crate) at_ns: u64,
-    /// When the heap may be walked again.
-    pub(crate) walk_at_ns: u64,
+    /// What walks in vain have taken and time has not paid for yet, in nanoseconds, and since when.
+    pub(crate) walked_ns: u64,
+    pub(crate) paid_at_ns: u64,
 }
 
-/// Time without a walk after one that was in vain, as a multiple of what it took, and at most.
-const REST: u64 = 100;
-const MOST_REST_NS: u64 = 10_000_000_000;
+/// Walks in vain may take one part in so many of the time.
+const WALK_SHARE: u64 = 100;
+/// And so much at once: a burst in a large heap is met by a few dozen of them.
+const WALK_ALLOWANCE_NS: u64 = 100_000_000;
+/// More than this is forgiven, so that it is paid within seconds.
+const MOST_WALKED_NS: u64 = 200_000_000;
 /// What a walk may take for each byte that left by it: half a microsecond a page.
 const BYTES_PER_NS: u64 = 8;
 
@@ -53,15 +57,20 @@ impl Budget {
     }
 
     /// Whether a walk over the heap is affordable.
-    pub(crate) fn may_walk(&self, now_ns: u64) -> bool {
-        // A clock that was set back must not forbid it for longer than any rest.
-        self.walk_at_ns.saturating_sub(now_ns).wrapping_sub(1) >= MOST_REST_NS
+    pub(crate) fn may_walk(&mut self, now_ns: u64) -> bool {
+        let paid = now_ns.saturating_sub(self.paid_at_ns) / WALK_SHARE;
+        self.walked_ns = self.walked_ns.saturating_sub(paid);
+        // As in `look`.
+        if paid > 0 || now_ns < self.paid_at_ns {
+            self.paid_at_ns = now_ns;
+        }
+        self.walked_ns <= WALK_ALLOWANCE_NS
     }
 
-    /// Notes that a release of `bytes` took so long until `now_ns`.
-    pub(crate) fn walked(&mut self, bytes: u64, took_ns: u64, now_ns: u64) {
+    /// Notes that a release of `bytes` took so long.
+    pub(crate) fn walked(&mut self, bytes: u64, took_ns: u64) {
         let in_vain = took_ns.saturating_sub(bytes / BYTES_PER_NS);
-        self.walk_at_ns = now_ns.saturating_add(in_vain.saturating_mul(REST).min(MOST_REST_NS));
+        self.walked_ns = self.walked_ns.saturating_add(in_vain).min(MOST_WALKED_NS);
     }
 
     /// How long until [`look`](Self::look) would find another release affordable, in nanoseconds.
@@ -83,7 +92,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const SECOND: u64 = 1_000_000_000;
-    const NEW: Budget = Budget { resident: 0, away: 0, debt: 0, at_ns: 0, walk_at_ns: 0 };
+    const NEW: Budget = Budget { resident: 0, away: 0, debt: 0, at_ns: 0, walked_ns: 0, paid_at_ns: 0 };
 
     /// A program that takes and frees `burst` bytes every `period`, for `rounds`. Returns how many were given back.
     fn cycles(burst: u64, period: u64, rounds: u64) -> u64 {
@@ -139,22 +148,37 @@ mod tests {
 
     #[test]
     fn walks_in_vain_take_a_hundredth_of_the_time() {
+        let (mut budget, mut now, mut walked) = (NEW, 0, 0);
+        while now < 100 * SECOND {
+            if budget.may_walk(now) {
+                budget.walked(0, 5_000_000);
+                walked += 5_000_000;
+                now += 5_000_000;
+            }
+            now += 1_000_000;
+        }
+        assert!((1_000_000_000..=1_110_000_000).contains(&walked), "{walked}");
+    }
+
+    #[test]
+    fn walks_that_are_worth_it_cost_nothing() {
         let mut budget = NEW;
+        for _ in 0..1000 {
+            budget.walked(80_000_000, 10_000_000);
+        }
         assert!(budget.may_walk(0));
-        budget.walked(0, 1000, 5000);
-        assert!(!budget.may_walk(5000) && !budget.may_walk(104_999) && budget.may_walk(105_000));
-        budget.walked(80_000_000, 10_000_000, SECOND);
-        assert!(budget.may_walk(SECOND), "it was worth it");
-        budget.walked(0, u64::MAX, SECOND);
-        assert!(!budget.may_walk(10 * SECOND) && budget.may_walk(11 * SECOND), "for ten seconds at most");
-        assert!(!budget.may_walk(SECOND));
+        budget.walked(0, u64::MAX);
+        assert!(!budget.may_walk(9 * SECOND) && budget.may_walk(10 * SECOND), "for ten seconds at most");
     }
 
     #[test]
     fn a_clock_that_goes_back_stops_nothing_for_long() {
         let mut budget = NEW;
-        budget.walked(0, SECOND, 1_000_000 * SECOND);
-        assert!(budget.may_walk(5), "set back by days");
+        budget.walked(0, SECOND);
+        assert!(!budget.may_walk(0), "spent");
+        budget.paid_at_ns = 1_000_000 * SECOND;
+        assert!(!budget.may_walk(5), "set back by days");
+        assert!(budget.may_walk(11 * SECOND), "goes on from there");
         budget.look(0, 1_000_000 * SECOND);
         budget.debt = 100 * MIB;
         assert!(!budget.look(0, 5));

@@ -22,7 +22,7 @@ static RELEASES: AtomicU64 = AtomicU64::new(0);
 /// Idle bytes that a release by policy was asked for and could not give back.
 static STUCK: AtomicU64 = AtomicU64::new(0);
 /// The fields of the [`Budget`]. Only who [entered](enter) uses them.
-static BUDGET: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static BUDGET: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 const UNSET: u64 = u64::MAX;
 
@@ -167,14 +167,16 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
         if !(looked || book == Book::New) {
             stuck_after = 0;
         } else if bytes < WORTH_A_RELEASE {
-            stuck_after = before.idle();
+            // Asked again when a little more is idle: by then it may be affordable.
+            let high = *policy::bounds(current(), before.handed, stuck).end();
+            stuck_after = stuck.saturating_add(before.idle().saturating_sub(high)).saturating_add(A_LITTLE);
         } else {
             let mut done = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
             release_tables_behind(&mut done);
-            let (after, now) = (ebbtide_alloc::usage(), os::monotonic_ns());
+            let after = ebbtide_alloc::usage();
             budget.gave_back(done.released_bytes, after.resident);
             let took = u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX);
-            budget.walked(done.released_bytes, took, now);
+            budget.walked(done.released_bytes, took);
             stuck_after = stuck_in(after, done.stopped_early);
             report = Some(done);
         }
@@ -189,6 +191,7 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
 
 /// A release of fewer bytes costs more than it gives.
 const WORTH_A_RELEASE: u64 = 64 << 10;
+const A_LITTLE: u64 = 1 << 20;
 
 /// From this many bytes on, what describes them is worth giving back too.
 const WORTH_THEIR_TABLES: u64 = 16 << 20;
@@ -326,14 +329,14 @@ fn together(first: Option<ReleaseReport>, mut last: ReleaseReport) -> ReleaseRep
 }
 
 fn load_budget() -> Budget {
-    let [resident, away, debt, at_ns, walk_at_ns] =
+    let [resident, away, debt, at_ns, walked_ns, paid_at_ns] =
         BUDGET.each_ref().map(|field| field.load(Ordering::SeqCst));
-    Budget { resident, away, debt, at_ns, walk_at_ns }
+    Budget { resident, away, debt, at_ns, walked_ns, paid_at_ns }
 }
 
 fn store_budget(budget: Budget) {
-    let Budget { resident, away, debt, at_ns, walk_at_ns } = budget;
-    let values = [resident, away, debt, at_ns, walk_at_ns];
+    let Budget { resident, away, debt, at_ns, walked_ns, paid_at_ns } = budget;
+    let values = [resident, away, debt, at_ns, walked_ns, paid_at_ns];
     BUDGET.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
@@ -357,7 +360,7 @@ extern "C" fn forget_releases() {
     UNDER_WAY.store(0, Ordering::SeqCst);
     background::forget();
     ebbtide_alloc::bound_idle(0..=0);
-    ebbtide_alloc::bound_resident(0);
+    ebbtide_alloc::bound_resident(0..=u64::MAX);
 }
 
 /// Tells the allocator what the policy and the limit in force want. Threads may do this at the same time, so each repeats

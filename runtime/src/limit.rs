@@ -129,6 +129,11 @@ impl Limiter {
         }
     }
 
+    /// The total above which those look who find another thread at work: the limit, as long as it is kept.
+    pub(crate) fn hard_bound(at: Standing) -> u64 {
+        if at.total <= at.limit { at.limit } else { NONE }
+    }
+
     /// The idle bytes above which to look again. As long as the limit is kept they are nobody's concern.
     pub(crate) fn idle_bound(&self, at: Standing) -> u64 {
         if at.limit == NONE || (at.total <= at.limit && !self.above) {
@@ -226,6 +231,8 @@ mod tests {
         assert_eq!(limiter.wanted(at(950 * MIB, 900 * MIB), 0), None);
         assert_eq!(Limiter::total_bound(at(10, 0)), 950 * MIB);
         assert_eq!(limiter.idle_bound(at(1000 * MIB, 900 * MIB)), NONE);
+        assert_eq!(Limiter::hard_bound(at(LIMIT, 0)), LIMIT);
+        assert_eq!(Limiter::hard_bound(at(LIMIT + 1, 0)), NONE, "nobody is stopped at each step");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::cgroup::{self, Files, Path, Unknown};
 use crate::limit::{self, Crossing, Limiter, Standing};
 use crate::line::Line;
 use crate::{os, trace};
+use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Usage};
 
@@ -138,7 +139,8 @@ pub(crate) fn keep() -> Kept {
 pub(crate) fn assist() {
     let at = standing();
     if at.limit != limit::NONE && at.total > at.limit && at.idle >= at.total - at.limit {
-        ebbtide_alloc::release(options(at, at.total - at.limit).spare_caches());
+        let wanted = (at.total - at.limit).saturating_add(limit::step(at.limit));
+        ebbtide_alloc::release(ReleaseOptions::new().max_bytes(wanted).spare_caches());
     }
 }
 
@@ -148,14 +150,14 @@ fn options(at: Standing, wanted: u64) -> ReleaseOptions {
     if at.total > at.limit { options } else { options.spare_caches() }
 }
 
-/// The bounds to set: of all resident memory, and of idle memory.
-pub(crate) fn bounds(usage: Usage) -> (u64, u64) {
+/// The bounds to set: of all resident memory, from where on one thread looks to where all do, and of idle memory.
+pub(crate) fn bounds(usage: Usage) -> (RangeInclusive<u64>, u64) {
     let at = standing_of(usage);
     let mut total = Limiter::total_bound(at);
     if is_followed() {
         total = total.min(at.total.saturating_add((at.total / 16).max(READ_EVERY_BYTES)));
     }
-    (total, load().idle_bound(at))
+    (total..=Limiter::hard_bound(at).max(total), load().idle_bound(at))
 }
 
 fn standing() -> Standing {
