@@ -136,6 +136,11 @@ impl<T> Old<T> {
         self.longest_ns = self.longest_ns.max(ns);
     }
 
+    /// Whether parts of the memory are given back before it goes as a whole.
+    pub(crate) const fn retires(&self) -> bool {
+        self.generation.can_retire() || matches!(self.hands_on, HandsOn::Does)
+    }
+
     /// Whether nothing is left but memory.
     pub(crate) const fn is_drained_of_entries(&self) -> bool {
         self.items == 0 && self.passed >= self.generation.slots()
@@ -308,7 +313,7 @@ impl<T> Old<T> {
     pub(crate) fn retire_tags(&mut self) -> bool {
         debug_assert!(self.is_drained_of_entries());
         self.settled = self.generation.slots();
-        if !self.generation.can_retire() {
+        if !self.retires() {
             return true;
         }
         if self.retire_from > 0 {
