@@ -22,7 +22,7 @@ static RELEASES: AtomicU64 = AtomicU64::new(0);
 /// Idle bytes that a release by policy was asked for and could not give back.
 static STUCK: AtomicU64 = AtomicU64::new(0);
 /// The fields of the [`Budget`]. Only who [entered](enter) uses them.
-static BUDGET: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
+static BUDGET: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 const UNSET: u64 = u64::MAX;
 
@@ -174,7 +174,7 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
             let mut done = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
             release_tables_behind(&mut done);
             let after = ebbtide_alloc::usage();
-            budget.gave_back(done.released_bytes, after.resident);
+            budget.gave_back(done.released_bytes, after.resident, now);
             let took = u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX);
             budget.walked(done.released_bytes, took);
             stuck_after = stuck_in(after, done.stopped_early);
@@ -291,7 +291,7 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     }
     let done = ebbtide_alloc::release(options);
     let after = ebbtide_alloc::usage();
-    budget.gave_back(done.released_bytes, after.resident);
+    budget.gave_back(done.released_bytes, after.resident, now);
     store_budget(budget);
     campaign.looked_at = campaign.looked_at.saturating_add(done.looked_at_bytes);
     campaign.report = Some(together(campaign.report, done));
@@ -329,14 +329,14 @@ fn together(first: Option<ReleaseReport>, mut last: ReleaseReport) -> ReleaseRep
 }
 
 fn load_budget() -> Budget {
-    let [resident, away, debt, at_ns, walked_ns, paid_at_ns] =
+    let [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns] =
         BUDGET.each_ref().map(|field| field.load(Ordering::SeqCst));
-    Budget { resident, away, debt, at_ns, walked_ns, paid_at_ns }
+    Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns }
 }
 
 fn store_budget(budget: Budget) {
-    let Budget { resident, away, debt, at_ns, walked_ns, paid_at_ns } = budget;
-    let values = [resident, away, debt, at_ns, walked_ns, paid_at_ns];
+    let Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns } = budget;
+    let values = [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns];
     BUDGET.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
