@@ -218,7 +218,8 @@ fn steady(low: u32, high: u32, live: usize, divisor: u32) -> Vec<f64> {
             });
         }
     };
-    let operations = if high > 20 { 200_000 } else { 2_000_000 } / divisor as usize;
+    // Long enough that what a policy may give back at once, 32 MiB, weighs little.
+    let operations = if high > 20 { 2_000_000 } else { 20_000_000 } / divisor as usize;
     // The first blocks lie side by side; it takes a while until sizes are mixed everywhere.
     replace(operations / 2);
     let given = ebbtide::mem_stats().released_total;

@@ -3,7 +3,6 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use ebbtide::Policy;
 use ebbtide_tests::block::Block;
@@ -28,17 +27,23 @@ const LIMIT: u64 = 256 * MIB;
 /// What each of the churning threads may hold, in bytes asked for. With the slack of size classes both hold less than
 /// 85 % of the limit.
 const HELD: usize = 94 << 20;
-const TIME: Duration = Duration::from_millis(2500);
+/// Requests of each, and of one kind in a row: about two seconds of work, not a time, for a busy machine must not end it
+/// early.
+const REQUESTS: usize = 800;
+const OF_A_KIND: usize = 80;
 
 /// Requests of a few MiB that come and go as a whole, each with blocks of one range of sizes, which changes now and then:
 /// what is idle is of the wrong kind. (Blocks that go one by one leave pages that each hold some; see the trials of holes.)
-fn churn(me: u64, stop: &AtomicBool, started: Instant) {
-    let mut rng = Rng::new(me);
+fn churn(me: usize, stop: &AtomicBool) {
+    let mut rng = Rng::new(me as u64);
     let mut live: Vec<(usize, Vec<Vec<u8>>)> = Vec::new();
     let mut held = 0;
-    // Relaxed: a flag.
-    while !stop.load(Ordering::Relaxed) {
-        let (low, high) = match (started.elapsed().as_millis() / 300 + u128::from(me)) % 4 {
+    for number in 0..REQUESTS {
+        // Relaxed: a flag.
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let (low, high) = match (number / OF_A_KIND + me) % 4 {
             0 => (40, 1000),
             1 => (20_000, 300_000),
             2 => (1000, 16_000),
@@ -64,14 +69,15 @@ fn holds_under_churn(policy: Policy) {
     ebbtide::set_memory_limit(Some(LIMIT));
     let stop = AtomicBool::new(false);
     let (mut highest, mut alloc) = (0, 0);
-    let started = Instant::now();
     thread::scope(|scope| {
+        // Only a trial that fails stops them.
         let stopping = StopOnDrop(&stop);
-        for me in 0..2 {
+        let busy = |me| {
             let stop = &stop;
-            scope.spawn(move || churn(me, stop, started));
-        }
-        while started.elapsed() < TIME {
+            scope.spawn(move || churn(me, stop))
+        };
+        let workers = [0, 1].map(busy);
+        while !workers.iter().all(|worker| worker.is_finished()) {
             highest = highest.max(anonymous_at_once());
             alloc = alloc.max(ebbtide::mem_stats().heap_alloc);
         }
