@@ -78,6 +78,7 @@ impl<O: Os> Heap<O> {
                 let got = magazine.fill(want, |out| self.take_slots(current, class, out, access));
                 if got > 0 {
                     ThreadCache::count(&cache.mallocs, got);
+                    self.count_handed(cache, (got * class.size()) as isize);
                     return true;
                 }
             }
@@ -90,8 +91,8 @@ impl<O: Os> Heap<O> {
     }
 
     /// Puts a slot into a magazine that is full: widens it, or flushes its older half. The caller holds the lock of the
-    /// cache.
-    pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) {
+    /// cache. True if the heap's totals have changed by that.
+    pub(crate) fn make_room(&self, cache: &ThreadCache, class: SizeClass, slot: *mut u8) -> bool {
         let magazine = cache.magazine(class);
         let access = self.sharing.access();
         if !magazine.is_open() && cache.current(class).is_nil() {
@@ -100,19 +101,31 @@ impl<O: Os> Heap<O> {
             cache.open(class);
             self.flush(class, &[slot], access);
             ThreadCache::count(&cache.frees, 1);
-            return;
+            return self.count_handed(cache, -(class.size() as isize));
         }
         // A thread that only frees needs no deep stack.
         let deep =
             cache.current(class).is_nil() && magazine.capacity() * 8 >= class.geometry().magazine as usize;
+        let mut counted = false;
         if magazine.len() == magazine.capacity() && (deep || !cache.widen(class)) {
             let count = (magazine.len() / 2).max(1);
             self.flush(class, &magazine.held()[..count], access);
             magazine.forget_oldest(count);
             ThreadCache::count(&cache.frees, count);
+            counted = self.count_handed(cache, -((count * class.size()) as isize));
         }
         let pushed = magazine.push(slot);
         debug_assert!(pushed);
+        counted
+    }
+
+    /// Counts bytes that a cache handed out, or took back. True if the heap's total was due.
+    fn count_handed(&self, cache: &ThreadCache, bytes: isize) -> bool {
+        let due = cache.count_handed(bytes);
+        if due != 0 {
+            self.counters.count_handed(due);
+        }
+        due != 0
     }
 
     /// One slot for a thread without a cache.
@@ -125,6 +138,7 @@ impl<O: Os> Heap<O> {
             self.let_go(class, span);
             if got > 0 {
                 self.counters.small_mallocs.add(1);
+                self.counters.count_handed(class.size() as isize);
                 return Some(slot[0]);
             }
         }
@@ -135,6 +149,7 @@ impl<O: Os> Heap<O> {
         self.share();
         self.flush(class, &[slot], Access::Shared);
         self.counters.small_frees.add(1);
+        self.counters.count_handed(-(class.size() as isize));
     }
 
     /// Gives up ownership of a span.
@@ -397,18 +412,21 @@ impl<O: Os> Heap<O> {
 
 /// Gives back all that a cache holds, and the spans that it owns. Only its owner may call this, with its lock.
 pub(crate) fn empty_cache<O: Os>(heap: &Heap<O>, cache: &ThreadCache) {
+    let mut given = 0;
     for class in SizeClass::all() {
         let magazine = cache.magazine(class);
         let count = magazine.len();
         heap.flush(class, magazine.held(), heap.sharing.access());
         magazine.forget_oldest(count);
         ThreadCache::count(&cache.frees, count);
+        given += (count * class.size()) as isize;
         let current = cache.current(class);
         if !current.is_nil() {
             cache.set_current(class, UnitIndex::NIL);
             heap.let_go(class, current);
         }
     }
+    heap.counters.count_handed(cache.settle_drift() - given);
 }
 
 /// All pages of a span.

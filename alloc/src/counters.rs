@@ -36,8 +36,14 @@ pub(crate) struct Counters {
     pub(crate) run_bytes: Counter,
     /// Bytes of pages in free runs that may be resident.
     pub(crate) free_resident: Counter,
+    /// Bytes handed out: slots that are live or in a magazine, pages that large blocks and regions own. Thread caches
+    /// add up what little comes and goes by themselves, so it may be below zero for a moment.
+    handed: Counter,
     pub(crate) released_total: Counter,
     pub(crate) reacquired_total: Counter,
+    /// Bytes that came resident with their commit, and that left a run without a release.
+    pub(crate) populated: Counter,
+    pub(crate) moved_away: Counter,
     pub(crate) releases_total: Counter,
     /// Blocks that moved without a copy.
     pub(crate) moves: Counter,
@@ -58,8 +64,11 @@ impl Counters {
             metadata: Counter::new(),
             run_bytes: Counter::new(),
             free_resident: Counter::new(),
+            handed: Counter::new(),
             released_total: Counter::new(),
             reacquired_total: Counter::new(),
+            populated: Counter::new(),
+            moved_away: Counter::new(),
             releases_total: Counter::new(),
             moves: Counter::new(),
             handed_on: Counter::new(),
@@ -68,5 +77,24 @@ impl Counters {
             small_mallocs: Counter::new(),
             small_frees: Counter::new(),
         }
+    }
+
+    /// Counts bytes that were handed out, or less than none that were taken back.
+    pub(crate) fn count_handed(&self, bytes: isize) {
+        // A number below zero is added as its two's complement.
+        self.handed.add(bytes as usize);
+    }
+
+    /// Bytes handed out.
+    pub(crate) fn handed(&self) -> u64 {
+        u64::try_from(self.handed.get() as i64).unwrap_or(0)
+    }
+
+    /// Bytes of all pages that may be resident. What is resident and not [`handed`](Self::handed) out is idle, or lies
+    /// beside something live in its page.
+    pub(crate) fn resident(&self) -> u64 {
+        // What is given back meanwhile may be missing in the first sum and be there in the second: never below zero.
+        let gone = self.released_total.get() + self.moved_away.get();
+        (self.reacquired_total.get() + self.populated.get()).saturating_sub(gone)
     }
 }

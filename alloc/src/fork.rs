@@ -54,6 +54,7 @@ impl<O: Os> Heap<O> {
             } else {
                 // Relaxed: there is one thread.
                 cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
+                self.counters.count_handed(cache.settle_drift());
             }
         }
     }

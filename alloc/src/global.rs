@@ -163,7 +163,8 @@ fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
         None => {
             let resized = HEAP.resize_large(block, new_size, layout.align());
             if resized {
-                HEAP.pressure.check(&HEAP.counters);
+                HEAP.pressure.check_total(&HEAP.counters);
+                HEAP.pressure.check_idle(&HEAP.counters);
             }
             resized
         }
@@ -173,13 +174,17 @@ fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
 #[cold]
 #[inline(never)]
 fn allocate_large(layout: Layout, zeroed: bool) -> *mut u8 {
-    HEAP.allocate_large(layout.size(), layout.align(), zeroed)
+    let block = HEAP.allocate_large(layout.size(), layout.align(), zeroed);
+    HEAP.pressure.check_total(&HEAP.counters);
+    block
 }
 
 #[cold]
 #[inline(never)]
 fn allocate_growing(layout: Layout) -> *mut u8 {
-    match HEAP.allocate_growing(layout.size(), layout.align()) {
+    let run = HEAP.allocate_growing(layout.size(), layout.align());
+    HEAP.pressure.check_total(&HEAP.counters);
+    match run {
         Some(run) => HEAP.space.address(run).as_ptr(),
         None => core::ptr::null_mut(),
     }
@@ -189,7 +194,8 @@ fn allocate_growing(layout: Layout) -> *mut u8 {
 #[inline(never)]
 fn move_large(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
     let moved = HEAP.move_large(block, layout.size().min(new_size), new_size, layout.align());
-    HEAP.pressure.check(&HEAP.counters);
+    HEAP.pressure.check_total(&HEAP.counters);
+    HEAP.pressure.check_idle(&HEAP.counters);
     moved
 }
 
@@ -197,5 +203,5 @@ fn move_large(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
 #[inline(never)]
 fn free_large(block: *mut u8) {
     HEAP.free_large(block);
-    HEAP.pressure.check(&HEAP.counters);
+    HEAP.pressure.check_idle(&HEAP.counters);
 }

@@ -104,6 +104,7 @@ impl<O: Os> Heap<O> {
         };
         self.own_pages(run, 0, plan.owned_pages, zeroed);
         self.counters.large_mallocs.add(1);
+        self.counters.count_handed((plan.owned_pages * PAGE) as isize);
         Some(run)
     }
 
@@ -122,6 +123,13 @@ impl<O: Os> Heap<O> {
             return false;
         }
         let meta = self.space.meta(run);
+        let retired: u32 = match kind {
+            RunKind::Region => {
+                (0..meta.len()).map(|unit| self.space.meta(run.plus(unit)).retired().count_ones()).sum()
+            }
+            _ => 0,
+        };
+        self.counters.count_handed((retired as usize * PAGE) as isize - (meta.owned_pages() * PAGE) as isize);
         // Relaxed: the lock orders all use of the pin.
         if meta.pinned.load(Ordering::Relaxed) == UNPINNED {
             page_heap.free(&self.context(), run);

@@ -76,7 +76,7 @@ pub use global::Allocator;
 pub use kept::{Kept, each_kept};
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
-pub use stats::MemStats;
+pub use stats::{MemStats, Usage};
 pub use verify::{Fault, HeapError, verify};
 
 use heap::HEAP;
@@ -96,6 +96,36 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
     HEAP.release(options)
 }
 
+/// Gives the free slots that the calling thread's cache holds back to their spans, so that they are free memory like any
+/// other: other threads can take them, and policies and releases see whole free pages. For a thread that is about to
+/// sleep. Nothing leaves the process by this alone, unless it trips the pressure hook.
+///
+/// Costs some nanoseconds for each slot held, and about a microsecond in any case; the thread's next allocation of each size
+/// refills its cache, about as dear. A thread that has no cache pays nothing. It allocates nothing and takes no lock
+/// for longer than a refill does; it waits for a release that looks at this cache just then.
+///
+/// # Examples
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: ebbtide_alloc::Allocator = ebbtide_alloc::Allocator::new();
+/// drop(vec![String::from("some"), String::from("work")]);
+/// ebbtide_alloc::flush_thread_cache();
+/// std::thread::park_timeout(std::time::Duration::from_millis(1));
+/// ```
+pub fn flush_thread_cache() {
+    if thread::flush() {
+        HEAP.pressure.check_idle(&HEAP.counters);
+    }
+}
+
+/// Gives back what of the allocator's own tables describes only idle memory, and says how many resident bytes that were.
+/// A [`release`] without bounds does so too; one that stops at a bound may not come to it. Waits for a release under way.
+///
+/// O(free runs), plus the kernel's time.
+pub fn release_tables() -> u64 {
+    HEAP.release_tables_alone()
+}
+
 /// A snapshot of the heap, taken without stopping anybody. O(heap / 64 KiB).
 ///
 /// [`MemStats::limit`] is `None`: limits belong to the layer above.
@@ -110,21 +140,28 @@ pub fn owns(address: *const u8) -> bool {
     HEAP.space.unit_of(address as usize).is_some()
 }
 
-/// Sets the function to call when free runs hold more resident memory than the armed threshold. It is called on the
-/// thread that freed, without locks, once for each [`set_pressure_threshold`]; it may allocate. If it panics, the
-/// process aborts.
+/// Sets the function to call when memory leaves the bounds of [`bound_idle`] or [`bound_resident`]. It is called on the
+/// thread that freed or allocated, without locks, once for each time that a bound was set; it may allocate. If it panics,
+/// the process aborts.
 pub fn set_pressure_hook(hook: fn()) {
     HEAP.pressure.set_hook(hook);
 }
 
-/// Arms the hook: it is called at the next free that leaves more than `bytes` of free runs resident. `u64::MAX`
-/// disarms it.
-pub fn set_pressure_threshold(bytes: u64) {
-    HEAP.pressure.arm(bytes);
+/// Has the hook called when a slow path frees and finds [`Usage::idle`] outside `bounds`. An end of `u64::MAX` means
+/// never.
+pub fn bound_idle(bounds: core::ops::RangeInclusive<u64>) {
+    HEAP.pressure.bound_idle(bounds);
 }
 
-/// Bytes in runs that are used, and resident bytes in free runs. O(1): what a policy may ask on every check.
+/// Has the hook called when a slow path takes pages and finds [`Usage::total`] above the start of `bounds`, before anybody
+/// touches these pages. From then on, until this is called again, the end of `bounds` is what counts, at each such path.
+/// `u64::MAX` means never.
+pub fn bound_resident(bounds: core::ops::RangeInclusive<u64>) {
+    HEAP.pressure.bound_total(bounds);
+}
+
+/// Where the memory is, from running totals. O(1): what a policy may ask on every check.
 #[must_use]
-pub fn pressure() -> (u64, u64) {
-    (HEAP.counters.run_bytes.get(), HEAP.counters.free_resident.get())
+pub fn usage() -> Usage {
+    HEAP.usage()
 }

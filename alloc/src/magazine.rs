@@ -32,6 +32,9 @@ use crate::units::UnitIndex;
 /// Slots that a new magazine may hold: small, so that a thread that lives shortly takes little.
 const FIRST_CAPACITY: u32 = 16;
 
+/// What one cache keeps from the heap's count of bytes handed out is less than this.
+const MOST_DRIFT: usize = 32 * 1024;
+
 /// A stack of free slots of one class.
 #[derive(Debug)]
 pub(crate) struct Magazine {
@@ -154,6 +157,8 @@ pub(crate) struct ThreadCache {
     /// Slots that came in and went out, each written by the owner alone.
     pub(crate) mallocs: AtomicU64,
     pub(crate) frees: AtomicU64,
+    /// Bytes that it handed out less those it took back, as far as the heap's count has not got them.
+    drift: Cell<isize>,
     /// Whether a thread has it.
     pub(crate) taken: AtomicBool,
     /// Whether a thread has had it since its stacks were last given back.
@@ -189,6 +194,7 @@ impl ThreadCache {
             current: [const { Cell::new(UnitIndex::NIL.0) }; CLASSES],
             mallocs: AtomicU64::new(0),
             frees: AtomicU64::new(0),
+            drift: Cell::new(0),
             taken: AtomicBool::new(false),
             used: AtomicBool::new(false),
             next: AtomicPtr::new(core::ptr::null_mut()),
@@ -303,6 +309,20 @@ impl ThreadCache {
             self.magazine(class).len().saturating_sub(robbed) * class.size()
         };
         SizeClass::all().map(|class| held(class) as u64).sum()
+    }
+
+    /// Counts bytes handed out, or taken back if below zero. Returns what is due to the heap's count: so little is kept
+    /// here that the count's cache line does not go to and fro at each refill. The caller holds the lock.
+    pub(crate) fn count_handed(&self, bytes: isize) -> isize {
+        let drift = self.drift.get() + bytes;
+        let due = drift.unsigned_abs() >= MOST_DRIFT;
+        self.drift.set(if due { 0 } else { drift });
+        if due { drift } else { 0 }
+    }
+
+    /// Takes what the heap's count has not got yet. The caller holds the lock.
+    pub(crate) fn settle_drift(&self) -> isize {
+        self.drift.replace(0)
     }
 
     /// Adds to one of the counters, which only the owner writes.

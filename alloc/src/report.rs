@@ -13,19 +13,29 @@ pub struct ReleaseOptions {
     pub max_bytes: Option<u64>,
     /// Stop once this much time went by. A release may pass it by the length of one madvise call.
     pub deadline: Option<Duration>,
+    /// Leave the free slots in the caches of other threads where they are.
+    pub spare_caches: bool,
 }
 
 impl ReleaseOptions {
     /// No bounds.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_bytes: None, deadline: None }
+        Self { max_bytes: None, deadline: None, spare_caches: false }
     }
 
     /// Bounds the bytes that go back.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Leaves the free slots in the caches of other threads where they are: for one release of many in a row, whose
+    /// first has just emptied them. Threads that are busy would only fetch them again.
+    #[must_use]
+    pub const fn spare_caches(mut self) -> Self {
+        self.spare_caches = true;
         self
     }
 
@@ -150,6 +160,9 @@ pub struct ReleaseReport {
     pub rss_before: u64,
     /// Resident set size of the process when it ended.
     pub rss_after: u64,
+    /// Bytes of the runs in use that it has looked at: several releases with bounds have seen the whole heap when these add
+    /// up to [`Usage::runs`](crate::Usage::runs), since each goes on where the one before stopped.
+    pub looked_at_bytes: u64,
     /// System calls that gave memory back.
     pub syscalls: u64,
     /// Time from begin to end, waiting for another release included.

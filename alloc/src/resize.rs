@@ -43,6 +43,7 @@ impl<O: Os> Heap<O> {
             self.own_pages(run, owned, plan.owned_pages, false);
         }
         meta.set_owned_pages(plan.owned_pages);
+        self.counters.count_handed((plan.owned_pages * PAGE) as isize - (owned * PAGE) as isize);
         true
     }
 
@@ -88,9 +89,11 @@ impl<O: Os> Heap<O> {
         }
         self.counters.moves.add(1);
         // What is left behind is not resident and reads as zero.
+        let mut left = 0;
         for_each_unit(0, pages, |unit, mask| {
-            self.space.meta(old.plus(unit as u32)).add_released(mask);
+            left += self.space.meta(old.plus(unit as u32)).add_released(mask).count_ones() as usize;
         });
+        self.counters.moved_away.add(left * PAGE);
         true
     }
 }

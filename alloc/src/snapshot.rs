@@ -8,7 +8,7 @@ use crate::heap::Heap;
 use crate::os::Os;
 use crate::size_class::MAX_WORDS;
 use crate::span::{SpanState, masks, slots_of_page};
-use crate::stats::MemStats;
+use crate::stats::{MemStats, Usage};
 use crate::sync::Ordering;
 use crate::unit_table::RunKind;
 use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UNIT, UnitIndex};
@@ -61,6 +61,18 @@ impl<O: Os> Heap<O> {
         stats.heap_idle = stats.heap_sys - tally.inuse;
         stats.heap_released = stats.heap_idle - tally.free;
         stats
+    }
+
+    /// See [`crate::usage`].
+    pub(crate) fn usage(&self) -> Usage {
+        let counters = &self.counters;
+        Usage {
+            handed: counters.handed(),
+            resident: counters.resident(),
+            runs: counters.run_bytes.get(),
+            free_runs: counters.free_resident.get(),
+            metadata: counters.metadata.get(),
+        }
     }
 
     /// The counters that need no walk.

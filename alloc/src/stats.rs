@@ -1,4 +1,4 @@
-//! What a snapshot of the heap says: [`MemStats`].
+//! What a snapshot of the heap says, [`MemStats`], and what its running totals say, [`Usage`].
 //!
 //! All byte counts obey three identities in every snapshot:
 //! `heap_sys = heap_inuse + heap_idle`, `heap_idle = heap_free + heap_released` and
@@ -43,4 +43,37 @@ pub struct MemStats {
     pub frees_total: u64,
     /// Releases that ran since the start.
     pub releases_total: u64,
+}
+
+/// What the heap's running totals say without a walk. All sizes are in bytes.
+///
+/// Thread caches count what they hand out in portions, so each thread may blur it by 32 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Slots that are live or in thread caches, and the pages that large blocks and regions own.
+    pub handed: u64,
+    /// Pages that may be resident: `heap_inuse + heap_free`.
+    pub resident: u64,
+    /// Runs in use, resident or not: those with a live or cached slot, large blocks, regions.
+    pub runs: u64,
+    /// Resident pages of free runs: the part of what is idle that can surely leave.
+    pub free_runs: u64,
+    /// Bytes made writable for the allocator's own tables.
+    pub metadata: u64,
+}
+
+impl Usage {
+    /// What is resident and not handed out: free runs, free pages between live objects, and the free parts of pages that
+    /// hold live objects. The last cannot leave.
+    #[must_use]
+    pub const fn idle(&self) -> u64 {
+        self.resident.saturating_sub(self.handed)
+    }
+
+    /// What a memory limit is about: `heap_sys - heap_released + metadata_sys`.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.resident.saturating_add(self.metadata)
+    }
 }

@@ -92,6 +92,7 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
         Some(slot) => slot,
         None => HEAP.take_one(class),
     };
+    HEAP.pressure.check_total(&HEAP.counters);
     slot.unwrap_or(core::ptr::null_mut())
 }
 
@@ -99,10 +100,14 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
-    if with_cache(|cache| HEAP.make_room(cache, class, slot)).is_none() {
+    let counted = with_cache(|cache| HEAP.make_room(cache, class, slot));
+    if counted.is_none() {
         HEAP.give_one(class, slot);
     }
-    HEAP.pressure.check(&HEAP.counters);
+    // The totals are cache lines that other threads write: they are looked at when this one has.
+    if counted != Some(false) {
+        HEAP.pressure.check_idle(&HEAP.counters);
+    }
 }
 
 /// Empties the caller's cache into the spans. False if it has none.

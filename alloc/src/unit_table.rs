@@ -138,6 +138,13 @@ impl UnitMeta {
         !self.resident.fetch_or(pages, Ordering::Acquire) & pages
     }
 
+    /// As [`reacquire`](Self::reacquire) of all pages of a unit that the caller alone uses: without an atomic operation.
+    pub(crate) fn reacquire_whole(&self) -> PageMask {
+        let released = self.released();
+        self.resident.store(PageMask::MAX, Ordering::Relaxed);
+        released
+    }
+
     /// The pages under the unit's span record that may be resident.
     pub(crate) fn record_pages(&self) -> u8 {
         self.record.load(Ordering::Relaxed)
@@ -179,9 +186,10 @@ impl UnitMeta {
         self.retired.load(Ordering::Acquire)
     }
 
-    pub(crate) fn add_retired(&self, pages: PageMask) {
+    /// Marks pages as retired; returns those of them that were not.
+    pub(crate) fn add_retired(&self, pages: PageMask) -> PageMask {
         // Release: who sees the bit knows that the owner's last access is over.
-        self.retired.fetch_or(pages, Ordering::Release);
+        pages & !self.retired.fetch_or(pages, Ordering::Release)
     }
 
     pub(crate) fn clear_retired(&self) {

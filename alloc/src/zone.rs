@@ -395,9 +395,10 @@ impl Zone {
         cx.counters.committed.add(units as usize * UNIT);
         if cx.os.populates(cx.space.address(self.committed)) {
             self.populated = true;
-            for unit in self.committed.0..self.committed.0 + units {
-                cx.space.meta(UnitIndex(unit)).reacquire(PageMask::MAX);
-            }
+            let came = (self.committed.0..self.committed.0 + units)
+                .map(|unit| cx.space.meta(UnitIndex(unit)).reacquire(PageMask::MAX).count_ones() as usize)
+                .sum::<usize>();
+            cx.counters.populated.add(came * PAGE);
         }
         self.committed = self.committed.plus(units);
         Some(())

@@ -1,9 +1,12 @@
-//! [`Budget`]: bounds what the policy's releases may cost a program that soon needs the pages again.
+//! [`Budget`]: bounds what the policy's releases may cost: page faults of a program that soon needs the pages again, and
+//! walks over a heap whose idle memory cannot leave.
 //!
 //! A page that left and comes back costs a page fault: about 1.4 us, as much as hundreds of allocations. A program
 //! that allocates and frees the same large block over and over would pay that for each page each time. So pages that
-//! come back are a debt, paid off at a fixed rate, and while the debt is too high nothing leaves by policy. At
-//! [`RATE`], faults take less than 1 % of a program's time at worst.
+//! come back soon are a debt, paid off at a fixed rate, and while the debt is too high nothing leaves by policy. At
+//! [`RATE`], faults take less than 1 % of such a program's time. Memory that others could use for [`LONG_NS`] before it came
+//! back is no debt. Walks that find less than they cost take 1 % of the time, beyond
+//! what a burst may take at once.
 //!
 //! Pure: sizes and time in, decision out. No locks.
 
@@ -13,6 +16,9 @@ const RATE: u64 = 16 << 20;
 const ALLOWANCE: u64 = 32 << 20;
 /// More debt than this is forgiven, so that it is paid within seconds.
 const MOST: u64 = 256 << 20;
+
+/// So long after the last release what comes back is no debt.
+const LONG_NS: u64 = 1_000_000_000;
 
 /// What is known about pages that left by policy. All sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +30,21 @@ pub(crate) struct Budget {
     pub(crate) debt: u64,
     /// The time of the last look, in nanoseconds.
     pub(crate) at_ns: u64,
+    /// The time of the last release by policy that gave anything back.
+    pub(crate) left_at_ns: u64,
+    /// What walks in vain have taken and time has not paid for yet, in nanoseconds, and since when.
+    pub(crate) walked_ns: u64,
+    pub(crate) paid_at_ns: u64,
 }
+
+/// Walks in vain may take one part in so many of the time.
+const WALK_SHARE: u64 = 100;
+/// And so much at once: a burst in a large heap is met by a few dozen of them.
+const WALK_ALLOWANCE_NS: u64 = 100_000_000;
+/// More than this is forgiven, so that it is paid within seconds.
+const MOST_WALKED_NS: u64 = 200_000_000;
+/// What a walk may take for each byte that left by it: half a microsecond a page.
+const BYTES_PER_NS: u64 = 8;
 
 impl Budget {
     /// Counts what came back since the last look. Returns whether another release is affordable.
@@ -33,17 +53,44 @@ impl Budget {
         let paid = u64::try_from(elapsed * u128::from(RATE) / 1_000_000_000).unwrap_or(u64::MAX);
         let came_back = resident.saturating_sub(self.resident).min(self.away);
         self.away -= came_back;
-        self.debt = self.debt.saturating_sub(paid).saturating_add(came_back).min(MOST);
+        let owed = if now_ns.saturating_sub(self.left_at_ns) < LONG_NS { came_back } else { 0 };
+        self.debt = self.debt.saturating_sub(paid).saturating_add(owed).min(MOST);
         self.resident = resident;
         // Time too short to pay for a byte is kept for the next look.
-        if paid > 0 {
+        if paid > 0 || now_ns < self.at_ns {
             self.at_ns = now_ns;
         }
         self.debt <= ALLOWANCE
     }
 
+    /// Whether a walk over the heap is affordable.
+    pub(crate) fn may_walk(&mut self, now_ns: u64) -> bool {
+        let paid = now_ns.saturating_sub(self.paid_at_ns) / WALK_SHARE;
+        self.walked_ns = self.walked_ns.saturating_sub(paid);
+        // As in `look`.
+        if paid > 0 || now_ns < self.paid_at_ns {
+            self.paid_at_ns = now_ns;
+        }
+        self.walked_ns <= WALK_ALLOWANCE_NS
+    }
+
+    /// Notes that a release of `bytes` took so long.
+    pub(crate) fn walked(&mut self, bytes: u64, took_ns: u64) {
+        let in_vain = took_ns.saturating_sub(bytes / BYTES_PER_NS);
+        self.walked_ns = self.walked_ns.saturating_add(in_vain).min(MOST_WALKED_NS);
+    }
+
+    /// How long until [`look`](Self::look) would find another release affordable, in nanoseconds.
+    pub(crate) fn wait_ns(&self) -> u64 {
+        let over = u128::from(self.debt.saturating_sub(ALLOWANCE));
+        u64::try_from(over * 1_000_000_000 / u128::from(RATE)).unwrap_or(u64::MAX)
+    }
+
     /// Notes that `bytes` were given back, which left `resident` bytes.
-    pub(crate) fn gave_back(&mut self, bytes: u64, resident: u64) {
+    pub(crate) fn gave_back(&mut self, bytes: u64, resident: u64, now_ns: u64) {
+        if bytes > 0 {
+            self.left_at_ns = now_ns;
+        }
         self.away = self.away.saturating_add(bytes);
         self.resident = resident;
     }
@@ -55,7 +102,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const SECOND: u64 = 1_000_000_000;
-    const NEW: Budget = Budget { resident: 0, away: 0, debt: 0, at_ns: 0 };
+    const NEW: Budget =
+        Budget { resident: 0, away: 0, debt: 0, at_ns: 0, left_at_ns: 0, walked_ns: 0, paid_at_ns: 0 };
 
     /// A program that takes and frees `burst` bytes every `period`, for `rounds`. Returns how many were given back.
     fn cycles(burst: u64, period: u64, rounds: u64) -> u64 {
@@ -64,7 +112,7 @@ mod tests {
             resident = u64::max(resident, burst);
             if budget.look(resident, round * period) {
                 released += resident;
-                budget.gave_back(resident, 0);
+                budget.gave_back(resident, 0, round * period);
                 resident = 0;
             }
         }
@@ -82,11 +130,28 @@ mod tests {
     fn what_comes_back_is_owed_once() {
         let mut budget = NEW;
         budget.look(500 * MIB, 0);
-        budget.gave_back(200 * MIB, 300 * MIB);
+        budget.gave_back(200 * MIB, 300 * MIB, 0);
         assert!(!budget.look(900 * MIB, 1), "more than the allowance");
         assert_eq!((budget.debt, budget.away), (200 * MIB, 0));
         budget.look(2000 * MIB, 2);
         assert_eq!(budget.debt, 200 * MIB);
+    }
+
+    #[test]
+    fn what_comes_back_late_is_not_owed() {
+        assert_eq!(cycles(1024 * MIB, 2 * SECOND, 50), 50 * 1024 * MIB, "a burst every other second");
+        let mut budget = NEW;
+        budget.look(500 * MIB, SECOND);
+        budget.gave_back(200 * MIB, 300 * MIB, SECOND);
+        budget.gave_back(0, 300 * MIB, 2 * SECOND);
+        assert!(budget.look(500 * MIB, 2 * SECOND), "a release of nothing does not count");
+        assert_eq!((budget.debt, budget.away), (0, 0));
+        budget.gave_back(200 * MIB, 300 * MIB, 3 * SECOND);
+        assert!(!budget.look(500 * MIB, 4 * SECOND - 1));
+        budget.gave_back(50 * MIB, 450 * MIB, 5 * SECOND);
+        let debt = budget.debt;
+        budget.look(500 * MIB, 0);
+        assert_eq!(budget.debt, debt + 50 * MIB, "time that goes back proves nothing");
     }
 
     #[test]
@@ -110,9 +175,58 @@ mod tests {
     }
 
     #[test]
+    fn walks_in_vain_take_a_hundredth_of_the_time() {
+        let (mut budget, mut now, mut walked) = (NEW, 0, 0);
+        while now < 100 * SECOND {
+            if budget.may_walk(now) {
+                budget.walked(0, 5_000_000);
+                walked += 5_000_000;
+                now += 5_000_000;
+            }
+            now += 1_000_000;
+        }
+        assert!((1_000_000_000..=1_110_000_000).contains(&walked), "{walked}");
+    }
+
+    #[test]
+    fn walks_that_are_worth_it_cost_nothing() {
+        let mut budget = NEW;
+        for _ in 0..1000 {
+            budget.walked(80_000_000, 10_000_000);
+        }
+        assert!(budget.may_walk(0));
+        budget.walked(0, u64::MAX);
+        assert!(!budget.may_walk(9 * SECOND) && budget.may_walk(10 * SECOND), "for ten seconds at most");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_stops_nothing_for_long() {
+        let mut budget = NEW;
+        budget.walked(0, SECOND);
+        assert!(!budget.may_walk(0), "spent");
+        budget.paid_at_ns = 1_000_000 * SECOND;
+        assert!(!budget.may_walk(5), "set back by days");
+        assert!(budget.may_walk(11 * SECOND), "goes on from there");
+        budget.look(0, 1_000_000 * SECOND);
+        budget.debt = 100 * MIB;
+        assert!(!budget.look(0, 5));
+        assert_eq!(budget.debt, 100 * MIB, "no time went by");
+        assert!(budget.look(0, 5 * SECOND), "from there on it does");
+    }
+
+    #[test]
+    fn the_wait_is_as_long_as_the_debt_takes() {
+        assert_eq!(NEW.wait_ns(), 0);
+        assert_eq!(Budget { debt: ALLOWANCE + 2 * RATE, ..NEW }.wait_ns(), 2 * SECOND);
+        let mut budget = Budget { debt: MOST, at_ns: 0, ..NEW };
+        let wait = budget.wait_ns();
+        assert!(budget.look(0, wait));
+    }
+
+    #[test]
     fn the_debt_of_a_huge_burst_is_bounded() {
         let mut budget = NEW;
-        budget.gave_back(u64::MAX, 0);
+        budget.gave_back(u64::MAX, 0, 0);
         assert!(!budget.look(u64::MAX, 0));
         assert!(budget.look(u64::MAX, 17 * SECOND));
     }

@@ -2,6 +2,7 @@
 //!
 //! A variable that is not set, or empty, means its default. So does one that cannot be read, after one line on stderr.
 
+use crate::limit::{ParseLimitError, Setting};
 use crate::line::Line;
 use crate::os;
 use crate::policy::Policy;
@@ -16,6 +17,16 @@ pub(crate) fn policy() -> Policy {
         read_policy(value).unwrap_or_else(|complaint| {
             complaint.emit();
             Policy::DEFAULT
+        })
+    })
+}
+
+/// The limit that `EBBTIDE_MEMORY_LIMIT` names.
+pub(crate) fn limit() -> Setting {
+    os::with_variable(c"EBBTIDE_MEMORY_LIMIT", |value| {
+        read_limit(value).unwrap_or_else(|complaint| {
+            complaint.emit();
+            Setting::Off
         })
     })
 }
@@ -48,6 +59,21 @@ fn read_policy(value: Option<&[u8]>) -> Result<Policy, Line> {
         shown(value),
         Policy::DEFAULT
     )))
+}
+
+#[expect(clippy::result_large_err, reason = "no box before main")]
+fn read_limit(value: Option<&[u8]>) -> Result<Setting, Line> {
+    let value = value.unwrap_or_default().trim_ascii();
+    if value.is_empty() {
+        return Ok(Setting::Off);
+    }
+    let read = core::str::from_utf8(value).map_err(|_| ParseLimitError::Unknown).and_then(str::parse);
+    read.map_err(|reason| {
+        Line::new(format_args!(
+            "ebbtide: EBBTIDE_MEMORY_LIMIT=\"{}\" ignored: {reason}; no limit",
+            shown(value)
+        ))
+    })
 }
 
 #[expect(clippy::result_large_err, reason = "no box before main")]
@@ -116,6 +142,22 @@ mod tests {
         );
         assert!(complaint(read_policy(Some(b"a\nb\xff"))).contains("\"a\\nb\\xff\""));
         assert!(complaint(read_policy(Some(&[1; 5000]))).len() < 512);
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let read = |text: &str| read_limit(Some(text.as_bytes())).ok().expect(text);
+        assert_eq!(read_limit(None).ok(), Some(Setting::Off));
+        assert_eq!((read(""), read("off")), (Setting::Off, Setting::Off));
+        assert_eq!(read(" 512MiB "), Setting::Bytes(512 << 20));
+        assert_eq!(read("cgroup:90%"), Setting::Cgroup(90));
+        assert_eq!(
+            complaint(read_limit(Some(b"much"))),
+            "ebbtide: EBBTIDE_MEMORY_LIMIT=\"much\" ignored: expected bytes as in 512MiB (B, KiB, MiB, GiB, TiB), \
+             cgroup:90% or off; no limit\n"
+        );
+        assert!(complaint(read_limit(Some(b"\xff"))).contains("\"\\xff\""));
+        assert!(complaint(read_limit(Some(b"99999999TiB"))).contains("more bytes than 64 bits"));
     }
 
     #[test]

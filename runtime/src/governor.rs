@@ -1,15 +1,18 @@
 //! The governor: holds the policy in force and carries out what [`policy`](crate::policy) decides.
 //!
-//! Invariants: after every change, [`settle`] leaves the allocator's retire mode and threshold as the policy in force
-//! wants them; and a release by policy never runs inside, or waits for, another release. Atomics only, no lock:
-//! [`on_pressure`] runs on a thread that is freeing memory.
+//! Invariants: after every change, [`settle`] leaves the allocator's retire mode and bounds as the policy and the limit in
+//! force want them; and a release by policy never runs inside, or waits for, another release. Atomics only, no lock:
+//! [`on_pressure`] runs on a thread that is freeing or allocating memory.
 
 use crate::budget::Budget;
-use crate::os;
+use crate::events::{self, ReleaseCause};
+use crate::limit::Setting;
 use crate::policy::{self, Action, Policy, Pressure};
-use crate::trace::{self, Cause};
+use crate::soft_limit::{self, Kept};
+use crate::{background, os, pace};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Retire};
+use core::time::Duration;
+use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Retire, Usage};
 
 // All orderings here are SeqCst: these are slow paths, and [`settle`] reasons about several variables at once.
 static POLICY: AtomicU64 = AtomicU64::new(UNSET);
@@ -19,7 +22,7 @@ static RELEASES: AtomicU64 = AtomicU64::new(0);
 /// Idle bytes that a release by policy was asked for and could not give back.
 static STUCK: AtomicU64 = AtomicU64::new(0);
 /// The fields of the [`Budget`]. Only who [entered](enter) uses them.
-static BUDGET: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static BUDGET: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 const UNSET: u64 = u64::MAX;
 
@@ -42,12 +45,21 @@ const fn decode(word: u64) -> Policy {
     }
 }
 
-/// Puts the environment's policy in force, unless code named one already. Called once.
-pub(crate) fn begin(from_environment: Policy) {
+/// Puts the environment's policy and limit in force, unless code named a policy already. Called once.
+pub(crate) fn begin(from_environment: Policy, limit: Setting) {
     os::in_forked_child(forget_releases);
     ebbtide_alloc::set_pressure_hook(on_pressure);
     // Failure means that code was faster, and code overrides the environment.
     let _ = POLICY.compare_exchange(UNSET, encode(from_environment), Ordering::SeqCst, Ordering::SeqCst);
+    match limit {
+        Setting::Off => {}
+        Setting::Bytes(bytes) => {
+            soft_limit::set(Some(bytes));
+        }
+        Setting::Cgroup(percent) => {
+            soft_limit::follow(percent * 10_000);
+        }
+    }
     settle();
 }
 
@@ -59,10 +71,17 @@ pub(crate) fn current() -> Policy {
 /// Puts `policy` in force, does what it asks for now, and returns the one before.
 pub(crate) fn set(policy: Policy) -> Policy {
     let before = decode(POLICY.swap(encode(policy), Ordering::SeqCst));
+    background::policy_changed();
     settle();
     // A new policy begins with a clean book: what leaves by this call, the program asked for.
     review(Book::New);
     before
+}
+
+/// The limit has changed: does what it asks for now.
+pub(crate) fn limit_changed() {
+    settle();
+    review(Book::Kept);
 }
 
 /// A release that the program asked for. It waits for one that is under way.
@@ -70,9 +89,14 @@ pub(crate) fn release_as_asked(options: ReleaseOptions) -> ReleaseReport {
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
     let report = ebbtide_alloc::release(options);
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
-    trace::release(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, &report, Cause::Forced);
     settle();
+    tell(&report, ReleaseCause::Forced);
     report
+}
+
+/// Tells of a release. The caller has left and settled: who hears of it may do anything.
+fn tell(report: &ReleaseReport, cause: ReleaseCause) {
+    events::released(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, report, cause);
 }
 
 /// Whether the refaults so far count.
@@ -82,39 +106,82 @@ enum Book {
     New,
 }
 
-/// Compares the heap with the policy in force, and gives back what is too much. Nothing happens while a release is
-/// under way: who runs it settles the threshold afterwards.
+/// Compares the heap with the policy and the limit in force, and gives back what is too much, or has that done. Nothing
+/// happens while a release is under way: who runs it settles the bounds afterwards.
 fn review(book: Book) {
     if !enter() {
-        return;
+        return soft_limit::assist();
     }
-    let report = give_back_excess(book);
-    UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
-    if let Some(report) = report {
-        trace::release(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, &report, Cause::Policy);
-    }
+    soft_limit::refresh(os::monotonic_ns());
+    let kept = soft_limit::keep();
+    let by_policy = if book == Book::Kept && is_done_elsewhere() { None } else { give_back_excess(book) };
+    leave();
     settle();
+    tell_kept(&kept);
+    if let Some(report) = &by_policy {
+        tell(report, ReleaseCause::Policy);
+    }
+}
+
+/// Tells what the limit did, as [`tell`].
+fn tell_kept(kept: &Kept) {
+    if let Some(report) = &kept.report {
+        tell(report, ReleaseCause::Limit);
+    }
+    if let Some((crossing, at)) = kept.crossing {
+        events::limit_crossed(crossing, at);
+    }
+}
+
+/// Whether the background thread does what the policy wants, if anything. It is told here.
+fn is_done_elsewhere() -> bool {
+    let policy = current();
+    if !wants_background() {
+        return false;
+    }
+    let (at, stuck) = (pressure(), STUCK.load(Ordering::SeqCst));
+    let start = background::is_absent() && at.idle >= policy::WORTH_WATCHING;
+    if start || policy::action(policy, at, stuck) != Action::Nothing {
+        return background::ring();
+    }
+    STUCK.fetch_min(at.idle, Ordering::SeqCst);
+    true
+}
+
+/// Whether the policy in force has a thread of its own.
+pub(crate) fn wants_background() -> bool {
+    matches!(current(), Policy::Background { .. })
 }
 
 /// The release that the policy wants now, if it wants one and the budget allows it. The caller has entered.
 fn give_back_excess(book: Book) -> Option<ReleaseReport> {
-    STUCK.store(0, Ordering::SeqCst);
-    let before = pressure();
+    let (before, now) = (ebbtide_alloc::usage(), os::monotonic_ns());
     let mut budget = load_budget();
-    let looked = budget.look(before.in_use.saturating_add(before.free), os::monotonic_ns());
-    let affordable = looked || book == Book::New;
-    let report = match policy::action(current(), before) {
-        Action::Release(bytes) if affordable => {
-            let report = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
-            let after = pressure();
-            budget.gave_back(report.released_bytes, after.in_use.saturating_add(after.free));
-            if policy::action(current(), after) != Action::Nothing {
-                STUCK.store(after.free, Ordering::SeqCst);
-            }
-            Some(report)
+    let looked = budget.look(before.resident, now);
+    let stuck = if book == Book::New { 0 } else { STUCK.load(Ordering::SeqCst) };
+    let (mut stuck_after, mut report) = (stuck.min(before.idle()), None);
+    if let Action::Release(bytes) = policy::action(current(), pressure_of(before), stuck) {
+        // A walk that finds nothing is worth no more than its share of the time; free runs need none.
+        let may_walk = book == Book::New || budget.may_walk(now);
+        let bytes = if may_walk { bytes } else { bytes.min(before.free_runs) };
+        if !(looked || book == Book::New) {
+            stuck_after = 0;
+        } else if bytes < WORTH_A_RELEASE {
+            // Asked again when a little more is idle: by then it may be affordable.
+            let high = *policy::bounds(current(), before.handed, stuck).end();
+            stuck_after = stuck.saturating_add(before.idle().saturating_sub(high)).saturating_add(A_LITTLE);
+        } else {
+            let mut done = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
+            release_tables_behind(&mut done);
+            let after = ebbtide_alloc::usage();
+            budget.gave_back(done.released_bytes, after.resident, now);
+            let took = u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX);
+            budget.walked(done.released_bytes, took);
+            stuck_after = stuck_in(after, done.stopped_early);
+            report = Some(done);
         }
-        _ => None,
-    };
+    }
+    STUCK.store(stuck_after, Ordering::SeqCst);
     if book == Book::New {
         (budget.away, budget.debt) = (0, 0);
     }
@@ -122,17 +189,158 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
     report
 }
 
+/// A release of fewer bytes costs more than it gives.
+const WORTH_A_RELEASE: u64 = 64 << 10;
+const A_LITTLE: u64 = 1 << 20;
+
+/// From this many bytes on, what describes them is worth giving back too.
+const WORTH_THEIR_TABLES: u64 = 16 << 20;
+
+/// Gives back the tables of what has left: about a hundredth of it, if it was in small objects.
+fn release_tables_behind(done: &mut ReleaseReport) {
+    if done.released_bytes >= WORTH_THEIR_TABLES {
+        done.metadata_released_bytes += ebbtide_alloc::release_tables();
+    }
+}
+
+/// What is stuck after a release: all that is idle, unless the release ended before it had seen the whole heap.
+fn stuck_in(after: Usage, stopped_early: bool) -> u64 {
+    if stopped_early { 0 } else { after.idle() }
+}
+
+/// What the background thread is in the midst of: one excess, given back in steps.
+#[derive(Debug, Default)]
+pub(crate) struct Campaign {
+    /// The steps so far, as one report.
+    report: Option<ReleaseReport>,
+    looked_at: u64,
+    squeezed: bool,
+    pressure_at_ns: u64,
+}
+
+/// What the background thread is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    More,
+    /// Nothing before so many nanoseconds have gone by.
+    After(u64),
+    /// Nothing, but with `watch` to look from time to time.
+    Done {
+        watch: bool,
+    },
+}
+
+/// One step of the background thread: a release of about [`pace::STEP_NS`], if one is wanted.
+pub(crate) fn turn(campaign: &mut Campaign) -> Turn {
+    if !enter() {
+        return Turn::After(BUSY_WAIT_NS);
+    }
+    let now = os::monotonic_ns();
+    soft_limit::refresh(now);
+    let kept = soft_limit::keep();
+    let turn = step(campaign, now);
+    leave();
+    settle();
+    tell_kept(&kept);
+    if let Turn::Done { .. } = turn {
+        if let Some(report) = campaign.report.take().filter(|report| report.released_bytes > 0) {
+            let squeezed = campaign.squeezed;
+            tell(&report, if squeezed { ReleaseCause::MemoryPressure } else { ReleaseCause::Policy });
+        }
+        *campaign = Campaign { pressure_at_ns: campaign.pressure_at_ns, ..Campaign::default() };
+    }
+    turn
+}
+
+/// How long the background thread waits for a release of another thread.
+const BUSY_WAIT_NS: u64 = 20_000_000;
+/// Between looks at the memory pressure.
+const PRESSURE_EVERY_NS: u64 = 5_000_000_000;
+/// From here on the kernel is short of memory: a tenth of the time, in hundredths of a percent.
+const SQUEEZED: u32 = 1000;
+/// Time that a step may take for each unit of 64 KiB, since it passes all runs on its way.
+const STEP_NS_OF_UNIT: u64 = 25;
+
+fn step(campaign: &mut Campaign, now: u64) -> Turn {
+    let (before, policy) = (ebbtide_alloc::usage(), current());
+    let (at, stuck) = (pressure_of(before), STUCK.load(Ordering::SeqCst));
+    let mut budget = load_budget();
+    let affordable = budget.look(before.resident, now);
+    store_budget(budget);
+    let watch = at.idle.saturating_sub(stuck) >= policy::WORTH_WATCHING || soft_limit::is_followed();
+    if !campaign.squeezed && is_squeezed(campaign, now) {
+        campaign.squeezed = at.idle.saturating_sub(stuck) >= policy::WORTH_WATCHING;
+    }
+    let action = match &campaign.report {
+        _ if campaign.squeezed => Action::Release(at.idle.max(1)),
+        Some(_) => policy::excess(policy, at),
+        None => policy::action(policy, at, stuck),
+    };
+    let Action::Release(bytes) = action else {
+        STUCK.fetch_min(at.idle, Ordering::SeqCst);
+        return Turn::Done { watch };
+    };
+    if !affordable && !campaign.squeezed {
+        return Turn::After(budget.wait_ns().clamp(BUSY_WAIT_NS, PRESSURE_EVERY_NS));
+    }
+    let units = (before.resident.max(before.runs)) >> 16;
+    let time = Duration::from_nanos(pace::STEP_NS + units * STEP_NS_OF_UNIT);
+    let mut options = ReleaseOptions::new().max_bytes(bytes).deadline(time);
+    if campaign.report.is_some() {
+        options = options.spare_caches();
+    }
+    let done = ebbtide_alloc::release(options);
+    let after = ebbtide_alloc::usage();
+    budget.gave_back(done.released_bytes, after.resident, now);
+    store_budget(budget);
+    campaign.looked_at = campaign.looked_at.saturating_add(done.looked_at_bytes);
+    campaign.report = Some(together(campaign.report, done));
+    let seen_all = !done.stopped_early || campaign.looked_at >= after.runs;
+    if seen_all || (!campaign.squeezed && policy::excess(policy, pressure_of(after)) == Action::Nothing) {
+        STUCK.store(stuck_in(after, !seen_all), Ordering::SeqCst);
+        campaign.report.iter_mut().for_each(release_tables_behind);
+        let loose = after.idle().saturating_sub(STUCK.load(Ordering::SeqCst));
+        return Turn::Done { watch: loose >= policy::WORTH_WATCHING || soft_limit::is_followed() };
+    }
+    Turn::More
+}
+
+/// Whether the kernel says that it is short of memory. It is asked now and then only.
+fn is_squeezed(campaign: &mut Campaign, now: u64) -> bool {
+    let fresh = now.checked_sub(campaign.pressure_at_ns).is_some_and(|age| age < PRESSURE_EVERY_NS);
+    if fresh {
+        return false;
+    }
+    campaign.pressure_at_ns = now;
+    soft_limit::memory_pressure().is_some_and(|pressure| pressure >= SQUEEZED)
+}
+
+/// Two releases in a row as one.
+fn together(first: Option<ReleaseReport>, mut last: ReleaseReport) -> ReleaseReport {
+    if let Some(first) = first {
+        last.released_bytes += first.released_bytes;
+        last.metadata_released_bytes += first.metadata_released_bytes;
+        last.looked_at_bytes += first.looked_at_bytes;
+        last.rss_before = first.rss_before;
+        last.syscalls += first.syscalls;
+        last.elapsed += first.elapsed;
+    }
+    last
+}
+
 fn load_budget() -> Budget {
-    let [resident, away, debt, at_ns] = BUDGET.each_ref().map(|field| field.load(Ordering::SeqCst));
-    Budget { resident, away, debt, at_ns }
+    let [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns] =
+        BUDGET.each_ref().map(|field| field.load(Ordering::SeqCst));
+    Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns }
 }
 
 fn store_budget(budget: Budget) {
-    let values = [budget.resident, budget.away, budget.debt, budget.at_ns];
+    let Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns } = budget;
+    let values = [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns];
     BUDGET.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
-/// What the allocator calls, without locks, when its idle resident bytes pass the threshold. The call disarms it.
+/// What the allocator calls, without locks, when memory leaves its bounds. The call lifts the bound that was passed.
 fn on_pressure() {
     os::keeping_errno(|| review(Book::Kept));
 }
@@ -142,30 +350,51 @@ fn enter() -> bool {
     UNDER_WAY.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }
 
-/// A fork copies the count, but not the threads that would lower it again.
-extern "C" fn forget_releases() {
-    UNDER_WAY.store(0, Ordering::SeqCst);
+fn leave() {
+    UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// Tells the allocator what the policy in force wants. Threads may do this at the same time, so each repeats until it
-/// sees that the policy is still the one it wrote for: the last to write then wrote for the last policy.
-fn settle() {
+/// A fork copies the count of releases and the bounds that one had lifted, but not the threads that would lower and
+/// set them again: the child looks at its first slow path.
+extern "C" fn forget_releases() {
+    UNDER_WAY.store(0, Ordering::SeqCst);
+    background::forget();
+    ebbtide_alloc::bound_idle(0..=0);
+    ebbtide_alloc::bound_resident(0..=u64::MAX);
+}
+
+/// Tells the allocator what the policy and the limit in force want. Threads may do this at the same time, so each repeats
+/// until it sees that the policy and the limit are still those it wrote for: the last to write then wrote for the last
+/// ones.
+pub(crate) fn settle() {
     loop {
-        let word = POLICY.load(Ordering::SeqCst);
+        let (word, limit) = (POLICY.load(Ordering::SeqCst), soft_limit::current());
         let policy = decode(word);
         let mode = if policy.keeps_retired() { Retire::Keep } else { Retire::Release };
         ebbtide_alloc::set_retire_mode(mode);
-        let threshold = policy::threshold(policy, pressure().in_use, STUCK.load(Ordering::SeqCst));
-        ebbtide_alloc::set_pressure_threshold(threshold);
-        if POLICY.load(Ordering::SeqCst) == word {
+        let usage = ebbtide_alloc::usage();
+        let (total, idle) = soft_limit::bounds(usage);
+        let stuck = STUCK.load(Ordering::SeqCst);
+        let (low, mut high) = policy::bounds(policy, usage.handed, stuck).into_inner();
+        if wants_background() {
+            // The first idle memory starts the thread; one that is at work will see what comes.
+            let unwatched = background::is_absent().then(|| stuck.saturating_add(policy::WORTH_WATCHING));
+            high = if background::is_busy() { policy::NEVER } else { high.min(unwatched.unwrap_or(high)) };
+        }
+        ebbtide_alloc::bound_idle(low..=high.min(idle));
+        ebbtide_alloc::bound_resident(total);
+        if POLICY.load(Ordering::SeqCst) == word && soft_limit::current() == limit {
             return;
         }
     }
 }
 
 fn pressure() -> Pressure {
-    let (in_use, free) = ebbtide_alloc::pressure();
-    Pressure { in_use, free }
+    pressure_of(ebbtide_alloc::usage())
+}
+
+fn pressure_of(usage: Usage) -> Pressure {
+    Pressure { in_use: usage.handed, idle: usage.idle() }
 }
 
 #[cfg(test)]

@@ -21,32 +21,48 @@
 //!
 //! # When memory goes back
 //! [`Policy`] says what happens without being asked; [`free_os_memory`] and [`release`] work under every policy.
-//! The default is `percent:10`. Two environment variables are read once, before `main`:
+//! The default is `percent:10`. Three environment variables are read once, before `main`:
 //!
 //! | variable | value | default |
 //! |---|---|---|
 //! | `EBBTIDE_POLICY` | `off`, `percent:N`, `background:N` | `percent:10` |
+//! | `EBBTIDE_MEMORY_LIMIT` | bytes as in `512MiB` (or B, KiB, GiB, TiB), `cgroup:90%`, `off` | `off` |
 //! | `EBBTIDE_TRACE` | list of `release`, `map`, `limit`, `all` | empty |
 //!
 //! A value that cannot be read is one line on stderr, and the default holds. Code overrides the environment. Of maps
 //! without a name, `map` shows only changes long enough to be timed.
 //!
+//! # Hearing of it
+//! [`on_event`] calls back at releases, crossings of the limit and changes of maps; the feature `tracing` hands the same
+//! events to the `tracing` crate. [`idle`] helps a thread that is about to sleep, and [`testing`] has assertions for the
+//! tests of programs that care. If a variable above is set and [`Ebbtide`] is not the global allocator, one line on
+//! stderr says so at the first call of this crate or the first change of a map.
+//!
 //! # Invariants and locks
-//! This layer has no locks: its state is a few atomics, since policy runs on threads that are freeing memory. Its
+//! This layer has no locks, [`testing`] aside: its state is a few atomics, since policy runs on threads that are freeing memory. Its
 //! start-up, its hook and its trace lines neither allocate nor panic.
 
+mod activation;
+mod background;
 mod budget;
+mod cgroup;
 mod environment;
+mod events;
 mod global;
 mod governor;
 mod init;
+mod limit;
 mod line;
 mod os;
+mod pace;
 mod policy;
+mod soft_limit;
+pub mod testing;
 mod trace;
 
 pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
-pub use ebbtide_map::{HashMap, HashSet, MapStats, hash_map, hash_set, std_api};
+pub use ebbtide_map::{ChangeKind, HashMap, HashSet, MapEvent, MapStats, hash_map, hash_set, std_api};
+pub use events::{Event, LimitCrossing, ReleaseCause, Subscription, dropped_events, on_event};
 pub use global::Ebbtide;
 pub use policy::{ParsePolicyError, Policy};
 
@@ -81,6 +97,40 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
     governor::release_as_asked(options)
 }
 
+/// Says that this thread is about to sleep: gives the free memory that its cache holds back to the heap, where other
+/// threads and releases can use it. A pool of a hundred threads may hold tens of MiB in such caches; a release reaches
+/// them too, all but one slot of each size, at the price of a pause of all threads that this call spares.
+///
+/// What the policy in force thinks too much then leaves. Nothing else leaves by this call.
+///
+/// # Cost
+/// Some nanoseconds for each slot held and about a microsecond in any case, and the same again when the thread goes on and
+/// refills its cache. So call it before sleeps of milliseconds, not in a loop that waits for microseconds. A thread
+/// that never allocated pays nothing.
+///
+/// # Examples
+/// A map that is between two sizes keeps both its bucket arrays until somebody writes to it. Before a long pause it is
+/// finished by hand:
+/// ```
+/// let mut sessions: ebbtide::HashMap<u64, String> = (0..30_000).map(|id| (id, id.to_string())).collect();
+/// for id in 300..30_000 {
+///     sessions.remove(&id);
+/// }
+///
+/// while sessions.rehash_step(256) > 0 {} // to the end, 256 buckets at a time
+/// assert_eq!(sessions.stats().old_buckets, 0);
+/// ebbtide::idle();
+/// std::thread::park_timeout(std::time::Duration::from_millis(1));
+/// ```
+/// The workers of a tokio runtime call it whenever they run out of tasks (`examples/tokio.rs` shows the effect):
+/// ```ignore
+/// tokio::runtime::Builder::new_multi_thread().on_thread_park(ebbtide::idle).build()
+/// ```
+pub fn idle() {
+    init::ensure();
+    ebbtide_alloc::flush_thread_cache();
+}
+
 /// Where the memory of the heap is now, in bytes. No thread is stopped for it.
 ///
 /// # Examples
@@ -91,7 +141,9 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
 #[must_use]
 pub fn mem_stats() -> MemStats {
     init::ensure();
-    ebbtide_alloc::mem_stats()
+    let mut stats = ebbtide_alloc::mem_stats();
+    stats.limit = soft_limit::current();
+    stats
 }
 
 /// The numbers of every named map that is alive, and one row without a name for all other maps together.
@@ -141,6 +193,88 @@ pub fn policy() -> Policy {
     governor::current()
 }
 
+/// Sets the soft memory limit in bytes, or none, and returns the previous one. `u64::MAX` is none.
+///
+/// The limit is on what is resident of the heap and of the allocator's tables: `heap_sys - heap_released +
+/// metadata_sys` of [`MemStats`]. From 95 % of it on, allocations that need more pages first give idle ones back, as many
+/// as they take, under every policy. Thread stacks, the program's text and mappings of other libraries do not count.
+///
+/// It is soft: no allocation fails by it. When more is in use than it allows, attempts to get below take 5 % of the time
+/// at most while idle memory comes and goes, and ever less when nothing can leave; memory that becomes idle then leaves
+/// soon. With `EBBTIDE_TRACE=limit` each crossing is one line. What is above the limit when this is called leaves by
+/// this call, if it can.
+///
+/// # Complexity
+/// Without a limit one comparison on the slow paths that take pages. With one, a few loads more.
+///
+/// # Examples
+/// ```
+/// let before = ebbtide::set_memory_limit(Some(512 << 20));
+/// assert_eq!(ebbtide::memory_limit(), Some(512 << 20));
+/// ebbtide::set_memory_limit(before);
+/// ```
+pub fn set_memory_limit(limit: Option<u64>) -> Option<u64> {
+    init::ensure();
+    let before = soft_limit::set(limit);
+    governor::limit_changed();
+    before
+}
+
+/// The soft memory limit in bytes, if there is one.
+///
+/// # Examples
+/// ```
+/// assert_eq!(ebbtide::mem_stats().limit, ebbtide::memory_limit());
+/// ```
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
+    init::ensure();
+    soft_limit::current()
+}
+
+/// What `ratio` of the memory limit of this process's control group is, in bytes: the least of `memory.max` and
+/// `memory.high` (version 2) or `memory.limit_in_bytes` (version 1), of its own group and of all above it. It only
+/// looks; [`follow_cgroup_limit`] puts it in force.
+///
+/// `None` if there is no such limit, if it cannot be read (one line on stderr says so, once), or if `ratio` is not above
+/// 0 and at most 1.
+///
+/// # Examples
+/// ```
+/// if let Some(limit) = ebbtide::limit_from_cgroup(0.9) {
+///     ebbtide::set_memory_limit(Some(limit));
+/// }
+/// ```
+#[must_use]
+pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
+    soft_limit::of_cgroup(millionths(ratio)?)
+}
+
+/// Has the soft memory limit follow `ratio` of the control group's: as [`limit_from_cgroup`], and read again as memory
+/// grows, and every ten seconds under [`Policy::Background`], though never more often than every two seconds. Returns
+/// the limit that is in force now; [`set_memory_limit`] ends it. `EBBTIDE_MEMORY_LIMIT=cgroup:90%` does the same.
+///
+/// A `ratio` that is not above 0 and at most 1 changes nothing.
+///
+/// # Examples
+/// ```
+/// let limit = ebbtide::follow_cgroup_limit(0.9);
+/// assert_eq!(ebbtide::memory_limit(), limit);
+/// ```
+pub fn follow_cgroup_limit(ratio: f64) -> Option<u64> {
+    init::ensure();
+    let Some(share) = millionths(ratio) else { return soft_limit::current() };
+    let limit = soft_limit::follow(share);
+    governor::limit_changed();
+    limit
+}
+
+fn millionths(ratio: f64) -> Option<u32> {
+    let share = (ratio * 1e6).round();
+    // Not a number is in no range.
+    (1.0..=1e6).contains(&share).then_some(share as u32)
+}
+
 /// Whether [`Ebbtide`] really is the global allocator of this program. It allocates one object to find out.
 ///
 /// # Examples
@@ -153,7 +287,5 @@ pub fn policy() -> Policy {
 #[must_use]
 pub fn is_active() -> bool {
     init::ensure();
-    // Both black boxes are needed: an object that nobody looks at may be optimized out of the heap.
-    let probe = std::hint::black_box(Box::new(0_u64));
-    ebbtide_alloc::owns(std::hint::black_box(&raw const *probe).cast())
+    activation::is_active()
 }

@@ -1,8 +1,9 @@
-//! [`Policy`] and its arithmetic: how many bytes to give back now, and at how many idle bytes to look again.
+//! [`Policy`] and its arithmetic: how many bytes to give back now, and at which idle bytes to look again.
 //!
 //! Pure: sizes in, action out. It reads no clock, touches no page and takes no lock. All arithmetic saturates.
 
 use core::fmt;
+use core::ops::RangeInclusive;
 use core::str::FromStr;
 
 /// When idle memory goes back to the operating system without being asked.
@@ -18,22 +19,30 @@ use core::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// Nothing leaves until [`free_os_memory`](crate::free_os_memory) or [`release`](crate::release) is called.
-    /// This is stricter than Go's `GOGC=off`, under which the background scavenger may still run.
+    /// Nothing leaves until [`free_os_memory`](crate::free_os_memory) or [`release`](crate::release) is called, or a
+    /// [memory limit](crate::set_memory_limit) demands it. This is stricter than Go's `GOGC=off`, under which the
+    /// background scavenger may still run.
     Off,
     /// Idle memory of this many percent of the memory in use stays resident (and never less than 4 MiB); what is
     /// more leaves. Checked on the allocator's slow paths, by the thread that frees, when the idle bytes pass the
     /// goal by half of it and 4 MiB at least, so that a steady program takes no new page faults.
     ///
-    /// Memory that leaves and comes back right away is only let go at 16 MiB a second (after the first 32 MiB), so
+    /// Memory that leaves and comes back within a second is only let go at 16 MiB a second (after the first 32 MiB), so
     /// that a program which frees and takes the same block over and over does not spend its time on page faults. What
     /// it thus keeps leaves with a later free, or when asked for.
     ///
-    /// What counts as idle here are whole runs of 64 KiB units. Free pages between the live objects of one run wait
-    /// for a release, by policy or asked for, and do not cause one.
+    /// What counts as idle is all that is resident and that nobody was handed: free runs, free pages between live
+    /// objects, and at first also the free parts of pages that hold live objects. A look at the heap tells what of it
+    /// cannot leave, and that is not asked about again until more has come. Such looks take 1 % of the time at most.
     Percent(u32),
-    /// As [`Policy::Percent`], including *where* it is checked: on slow paths, not by a thread. A program that goes
-    /// quiet right after freeing may thus keep up to half the goal more than it.
+    /// As [`Policy::Percent`], done by a thread of its own, so that no free waits for it: in steps of about a
+    /// millisecond, at 1 % of one CPU at most. The threshold is nearer to the goal, a quarter of it and 2 MiB at least.
+    ///
+    /// The thread, named `ebbtide`, starts when 4 MiB are idle for the first time, sleeps while there is nothing to do,
+    /// and ends when another policy is set. Where the kernel measures memory pressure (PSI) it looks every ten seconds,
+    /// as long as idle memory stays resident, and gives all of it back when tasks are held up for want of memory for a
+    /// tenth of the time. A program that must have no second thread takes [`Policy::Percent`]; where the thread
+    /// cannot be had this policy works as that, after one line on stderr. A forked child starts one of its own.
     Background {
         /// The percentage.
         percent: u32,
@@ -120,12 +129,12 @@ impl FromStr for Policy {
     }
 }
 
-/// The two sizes that a decision rests on, in bytes of whole units.
+/// The sizes that a decision rests on, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pressure {
     pub(crate) in_use: u64,
-    /// Idle and resident.
-    pub(crate) free: u64,
+    /// Resident, and not in use: what of it can leave only a look at the heap can tell.
+    pub(crate) idle: u64,
 }
 
 /// What to do about a [`Pressure`].
@@ -140,38 +149,53 @@ pub(crate) enum Action {
 /// the same few pages for ever.
 const GOAL_FLOOR: u64 = 4 << 20;
 
-/// The least distance from the goal to the threshold.
+/// The least distance from the goal to the threshold, for a thread that frees and for one in the background.
 const GAP_FLOOR: u64 = 4 << 20;
+const BACKGROUND_GAP_FLOOR: u64 = 2 << 20;
 
 /// A threshold that no heap passes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// The idle resident bytes to keep, and how far above that to look again.
-fn goal_and_gap(percent: u32, in_use: u64) -> (u64, u64) {
-    let share = u128::from(in_use) * u128::from(percent) / 100;
+/// The idle resident bytes to keep, and how far above that to look again. `None`: all of them.
+fn goal_and_gap(policy: Policy, in_use: u64) -> Option<(u64, u64)> {
+    let share = u128::from(in_use) * u128::from(policy.percent()?) / 100;
     let goal = u64::try_from(share).unwrap_or(u64::MAX).max(GOAL_FLOOR);
-    (goal, (goal / 2).max(GAP_FLOOR))
+    let gap = match policy {
+        Policy::Background { .. } => (goal / 4).max(BACKGROUND_GAP_FLOOR),
+        _ => (goal / 2).max(GAP_FLOOR),
+    };
+    Some((goal, gap))
 }
 
-/// What `policy` asks for at this pressure. It acts only above the threshold, and then goes all the way down to the
-/// goal: that distance is what keeps a program that frees and allocates by turns from refaulting.
-pub(crate) fn action(policy: Policy, pressure: Pressure) -> Action {
-    let Some(percent) = policy.percent() else { return Action::Nothing };
-    let (goal, gap) = goal_and_gap(percent, pressure.in_use);
-    if pressure.free > goal.saturating_add(gap) {
-        Action::Release(pressure.free - goal)
+/// What `policy` asks for at this pressure, when `stuck` idle bytes are known not to be able to leave. It acts only
+/// above the threshold, and then goes all the way down to the goal: that distance is what keeps a program that frees and
+/// allocates by turns from refaulting. What was stuck may have come loose, so it is asked for once more.
+pub(crate) fn action(policy: Policy, pressure: Pressure, stuck: u64) -> Action {
+    if pressure.idle > *bounds(policy, pressure.in_use, stuck).end() {
+        excess(policy, pressure)
     } else {
         Action::Nothing
     }
 }
 
-/// The idle resident bytes at which to look again. Of those, `stuck` bytes could not leave when they should have: they
-/// are not asked about again before another gap has come together.
-pub(crate) fn threshold(policy: Policy, in_use: u64, stuck: u64) -> u64 {
-    let Some(percent) = policy.percent() else { return NEVER };
-    let (goal, gap) = goal_and_gap(percent, in_use);
-    goal.max(stuck).saturating_add(gap)
+/// What is above the goal of `policy`, be it ever so little.
+pub(crate) fn excess(policy: Policy, pressure: Pressure) -> Action {
+    match goal_and_gap(policy, pressure.in_use) {
+        Some((goal, _)) if pressure.idle > goal => Action::Release(pressure.idle - goal),
+        _ => Action::Nothing,
+    }
 }
+
+/// The idle bytes between which there is nothing to decide. Above is too much. Below, so much was taken into use again
+/// that less is stuck than was known.
+pub(crate) fn bounds(policy: Policy, in_use: u64, stuck: u64) -> RangeInclusive<u64> {
+    let Some((goal, gap)) = goal_and_gap(policy, in_use) else { return 0..=NEVER };
+    let low = if stuck > GOAL_FLOOR { stuck / 2 } else { 0 };
+    low..=goal.saturating_add(gap).saturating_add(stuck)
+}
+
+/// The idle bytes from which on a thread in the background has something to watch over.
+pub(crate) const WORTH_WATCHING: u64 = GOAL_FLOOR;
 
 #[cfg(test)]
 mod tests {
@@ -179,22 +203,27 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn at(in_use: u64, free: u64) -> Pressure {
-        Pressure { in_use, free }
+    fn at(in_use: u64, idle: u64) -> Pressure {
+        Pressure { in_use, idle }
+    }
+
+    fn threshold(policy: Policy, in_use: u64, stuck: u64) -> u64 {
+        *bounds(policy, in_use, stuck).end()
     }
 
     #[test]
     fn off_never_acts() {
-        for free in [0, 1, MIB, u64::MAX] {
-            assert_eq!(action(Policy::Off, at(0, free)), Action::Nothing);
-            assert_eq!(threshold(Policy::Off, u64::MAX, free), NEVER);
+        for idle in [0, 1, MIB, u64::MAX] {
+            assert_eq!(action(Policy::Off, at(0, idle), 0), Action::Nothing);
+            assert_eq!(excess(Policy::Off, at(0, idle)), Action::Nothing);
+            assert_eq!(bounds(Policy::Off, u64::MAX, idle), 0..=NEVER);
         }
     }
 
     #[test]
     fn percent_goes_down_to_its_goal() {
         let policy = Policy::Percent(10);
-        assert_eq!(action(policy, at(1000 * MIB, 400 * MIB)), Action::Release(300 * MIB));
+        assert_eq!(action(policy, at(1000 * MIB, 400 * MIB), 0), Action::Release(300 * MIB));
         assert_eq!(threshold(policy, 1000 * MIB, 0), 150 * MIB);
     }
 
@@ -202,8 +231,8 @@ mod tests {
     fn the_threshold_itself_is_not_above_the_threshold() {
         let policy = Policy::Percent(10);
         let armed = threshold(policy, 1000 * MIB, 0);
-        assert_eq!(action(policy, at(1000 * MIB, armed)), Action::Nothing);
-        assert_eq!(action(policy, at(1000 * MIB, armed + 1)), Action::Release(armed + 1 - 100 * MIB));
+        assert_eq!(action(policy, at(1000 * MIB, armed), 0), Action::Nothing);
+        assert_eq!(action(policy, at(1000 * MIB, armed + 1), 0), Action::Release(armed + 1 - 100 * MIB));
     }
 
     #[test]
@@ -212,10 +241,11 @@ mod tests {
             for in_use in [0, 1, MIB, 64 * MIB, 1 << 40] {
                 let policy = Policy::Percent(percent);
                 let full = at(in_use, 1 << 50);
-                let Action::Release(bytes) = action(policy, full) else { panic!("{percent} {in_use}") };
-                let settled = at(in_use, full.free - bytes);
-                assert_eq!(action(policy, settled), Action::Nothing);
-                assert!(threshold(policy, in_use, 0) >= settled.free + GAP_FLOOR);
+                let Action::Release(bytes) = action(policy, full, 0) else { panic!("{percent} {in_use}") };
+                let settled = at(in_use, full.idle - bytes);
+                assert_eq!(action(policy, settled, 0), Action::Nothing);
+                assert_eq!(excess(policy, settled), Action::Nothing);
+                assert!(threshold(policy, in_use, 0) >= settled.idle + GAP_FLOOR);
             }
         }
     }
@@ -223,36 +253,49 @@ mod tests {
     #[test]
     fn small_heaps_keep_the_floor() {
         for percent in [0, 1, 10] {
-            assert_eq!(action(Policy::Percent(percent), at(0, 8 * MIB)), Action::Nothing);
-            assert_eq!(action(Policy::Percent(percent), at(1, 8 * MIB + 1)), Action::Release(4 * MIB + 1));
+            assert_eq!(action(Policy::Percent(percent), at(0, 8 * MIB), 0), Action::Nothing);
+            let more = action(Policy::Percent(percent), at(1, 8 * MIB + 1), 0);
+            assert_eq!(more, Action::Release(4 * MIB + 1));
         }
     }
 
     #[test]
     fn extremes_saturate() {
         let huge = Policy::Percent(u32::MAX);
-        assert_eq!(action(huge, at(u64::MAX, u64::MAX)), Action::Nothing);
+        assert_eq!(action(huge, at(u64::MAX, u64::MAX), 0), Action::Nothing);
         assert_eq!(threshold(huge, u64::MAX, 0), u64::MAX);
-        assert_eq!(action(Policy::Percent(0), at(u64::MAX, u64::MAX)), Action::Release(u64::MAX - 4 * MIB));
+        let none = action(Policy::Percent(0), at(u64::MAX, u64::MAX), 0);
+        assert_eq!(none, Action::Release(u64::MAX - 4 * MIB));
         assert_eq!(threshold(Policy::Percent(0), 0, u64::MAX), u64::MAX);
-        assert_eq!(action(Policy::Percent(100), at(u64::MAX, u64::MAX)), Action::Nothing);
+        assert_eq!(action(Policy::Percent(100), at(u64::MAX, u64::MAX), u64::MAX), Action::Nothing);
         // 1 % of u64::MAX would overflow when multiplied first in 64 bits.
         assert_eq!(threshold(Policy::Percent(1), u64::MAX, 0), u64::MAX / 100 + u64::MAX / 200);
     }
 
     #[test]
-    fn pages_that_cannot_leave_are_not_asked_about_at_every_free() {
+    fn pages_that_cannot_leave_are_not_asked_about_before_as_much_again_is_too_much() {
         let policy = Policy::Percent(10);
-        assert_eq!(threshold(policy, 10 * MIB, 500 * MIB), 504 * MIB);
+        assert_eq!(threshold(policy, 10 * MIB, 500 * MIB), 508 * MIB);
+        assert_eq!(action(policy, at(10 * MIB, 508 * MIB), 500 * MIB), Action::Nothing);
+        let asked = action(policy, at(10 * MIB, 509 * MIB), 500 * MIB);
+        assert_eq!(asked, Action::Release(505 * MIB), "all of it: what was stuck may be free now");
     }
 
     #[test]
-    fn background_works_as_percent() {
-        let pressure = at(1000 * MIB, 400 * MIB);
-        let background = Policy::Background { percent: 10 };
-        assert_eq!(action(background, pressure), action(Policy::Percent(10), pressure));
-        assert_eq!(threshold(background, 1000 * MIB, 0), threshold(Policy::Percent(10), 1000 * MIB, 0));
-        assert!(!background.keeps_retired());
+    fn a_dip_tells_that_less_is_stuck() {
+        assert_eq!(*bounds(Policy::Percent(10), 0, 500 * MIB).start(), 250 * MIB);
+        assert_eq!(*bounds(Policy::Percent(10), 0, 4 * MIB).start(), 0, "too little to matter");
+    }
+
+    #[test]
+    fn background_ends_within_its_bar() {
+        let policy = Policy::Background { percent: 10 };
+        for in_use in [0, MIB, 100 * MIB, 10_000 * MIB] {
+            let most = threshold(policy, in_use, 0);
+            assert!(most <= in_use / 100 * 15 + 8 * MIB, "{in_use} {most}");
+            assert_eq!(excess(policy, at(in_use, most)), excess(Policy::Percent(10), at(in_use, most)));
+        }
+        assert!(!policy.keeps_retired());
     }
 
     #[test]

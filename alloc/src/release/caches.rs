@@ -57,6 +57,7 @@ impl<O: Os> Heap<O> {
             let slots = cache.rob(class);
             self.flush(class, slots, Access::Shared);
             ThreadCache::count(&cache.frees, slots.len());
+            self.counters.count_handed(-((slots.len() * class.size()) as isize));
         }
     }
 

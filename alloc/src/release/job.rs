@@ -53,6 +53,8 @@ pub(super) struct Job<'a, O> {
     /// When to stop, on the clock of the OS.
     deadline: u64,
     late: bool,
+    /// Whether other threads' caches are left alone.
+    pub(super) spares_caches: bool,
     /// Where a walk over free runs goes on: what is let go must remain apart from a run that begins there.
     pub(super) cursor: UnitIndex,
     pub(super) spans_with_holes: u64,
@@ -73,6 +75,7 @@ impl<'a, O: Os> Job<'a, O> {
             budget: options.max_bytes.unwrap_or(u64::MAX),
             deadline: time.map_or(u64::MAX, |time| start.saturating_add(time)),
             late: false,
+            spares_caches: options.spare_caches,
             cursor: UnitIndex::NIL,
             spans_with_holes: 0,
             tables: 0,

@@ -33,6 +33,15 @@ impl<O: Os> Heap<O> {
         self.report(&job, rss_before, start)
     }
 
+    /// See [`crate::release_tables`].
+    pub(crate) fn release_tables_alone(&self) -> u64 {
+        let mut desk = self.releasing.lock(&self.os);
+        let mut job = Job::new(self, &mut desk, ReleaseOptions::new(), self.os.now());
+        let zones = self.page_heap().zones().len();
+        self.release_tables(&mut job, zones);
+        job.tables
+    }
+
     /// What came of it. No second walk: a release with a deadline has no time for one.
     fn report(&self, job: &Job<'_, O>, rss_before: u64, start: u64) -> ReleaseReport {
         let (batch, counters, tally) = (&job.desk.batch, &self.counters, &job.tally);
@@ -51,6 +60,7 @@ impl<O: Os> Heap<O> {
             blocked: batch.blocked,
             rss_before,
             rss_after: self.os.rss(),
+            looked_at_bytes: tally.inuse + tally.free + tally.released,
             syscalls: batch.syscalls,
             elapsed: Duration::from_nanos(self.os.now().saturating_sub(start)),
             stopped_early: job.stopped(),
@@ -86,7 +96,9 @@ impl<O: Os> Heap<O> {
             job.desk.batch.blocked = BlockedList::new();
             from = job.desk.resume;
         }
-        self.gather_from_caches();
+        if !job.spares_caches {
+            self.gather_from_caches();
+        }
         self.release_in_zones(job, zones, from..u32::MAX);
         if !job.stopped() {
             self.release_in_zones(job, zones, 0..from);

@@ -150,7 +150,7 @@ impl Oracle<'_> {
             Op::Resize { at, size } => self.resize(at, size),
             Op::Flush => empty_cache(self.heap, self.cache),
             Op::Release { max_bytes } => {
-                let options = ReleaseOptions { max_bytes, deadline: None };
+                let options = ReleaseOptions { max_bytes, ..ReleaseOptions::new() };
                 let before = self.heap.snapshot();
                 let report = self.heap.release(options);
                 let after = self.heap.snapshot();
@@ -174,6 +174,14 @@ impl Oracle<'_> {
         let live: usize = self.blocks.iter().map(|block| block.layout.size()).sum();
         assert!(stats.heap_alloc >= live as u64);
     }
+
+    /// The running totals say what a walk finds.
+    fn check_totals(&self) {
+        let (usage, stats) = (self.heap.usage(), self.heap.snapshot());
+        assert_eq!(usage.resident, stats.heap_inuse + stats.heap_free);
+        let apart = usage.handed.abs_diff(stats.heap_alloc + stats.heap_cached);
+        assert!(apart < 32 << 10, "{usage:?} {stats:?}");
+    }
 }
 
 proptest! {
@@ -187,6 +195,7 @@ proptest! {
         for op in &ops {
             oracle.run(op);
             heap.verify(Some(cache)).unwrap();
+            oracle.check_totals();
         }
         oracle.check();
         while !oracle.blocks.is_empty() {
@@ -198,5 +207,6 @@ proptest! {
         let stats = heap.snapshot();
         prop_assert_eq!((stats.heap_inuse, stats.heap_free), (0, 0), "all went back");
         prop_assert_eq!(stats.mallocs_total, stats.frees_total);
+        prop_assert_eq!((heap.usage().handed, heap.usage().resident), (0, 0), "totals come down to nothing");
     }
 }

@@ -4,6 +4,7 @@
 //! the trial of that name on its main thread and nothing else, so that no other test's memory is in its numbers.
 //! The policy is set explicitly in every trial.
 
+mod background;
 mod busy;
 mod edges;
 mod ends;
@@ -19,6 +20,7 @@ mod maps;
 mod policy;
 mod report;
 mod signals;
+mod soft_limit;
 mod stats;
 #[cfg(target_arch = "x86_64")]
 mod stepped;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         idle::CASES,
         holes::CASES,
         policy::CASES,
+        background::CASES,
+        soft_limit::CASES,
         large::CASES,
         maps::CASES,
         map_life::CASES,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ebbtide::{Policy, ReleaseOptions};
-use ebbtide_tests::block::Block;
+use ebbtide_tests::block::{Block, page_floor};
 use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::rng::Rng;
 
 use crate::harness::{Case, MIB, at_most, near, resident_vec, start};
 
@@ -12,7 +13,9 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "percent_releases_small_blocks_by_itself", run: || percent_releases_by_itself(100) },
     Case { name: "percent_releases_medium_blocks_by_itself", run: || percent_releases_by_itself(1000) },
     Case { name: "percent_releases_large_blocks_by_itself", run: || percent_releases_by_itself(100_000) },
+    Case { name: "percent_releases_between_survivors", run: percent_releases_between_survivors },
     Case { name: "percent_keeps_what_it_should", run: percent_keeps_what_it_should },
+    Case { name: "percent_looks_in_vain_but_rarely", run: percent_looks_in_vain_but_rarely },
     Case { name: "setting_a_policy_acts_at_once", run: setting_a_policy_acts_at_once },
     Case { name: "release_stops_at_max_bytes", run: release_stops_at_max_bytes },
     Case { name: "release_stops_at_deadline", run: release_stops_at_deadline },
@@ -34,6 +37,45 @@ fn percent_releases_by_itself(size: usize) {
     // Allowed to stay: 10 % of what is in use, half of that again before it is looked at, at least 4 MiB together, and
     // what the thread caches and half-empty spans hold.
     at_most("resident after the burst", anonymous(), before, 16 * MIB);
+}
+
+/// One block in two hundred stays, wherever it lies: hardly a span becomes free.
+fn percent_releases_between_survivors() {
+    let mut slots: Vec<Option<Block>> = resident_vec(100_000);
+    let before = start(Policy::Percent(10));
+    let mut rng = Rng::new(7);
+    slots.iter_mut().for_each(|slot| *slot = Some(Block::filled(rng.range(500, 3000), 1)));
+    assert!(anonymous() > before + 150 * MIB, "the burst is resident");
+    for slot in &mut slots {
+        if rng.below(200) != 0 {
+            *slot = None;
+        }
+    }
+    // The next activity on slow paths, if the last frees did not pass the threshold.
+    slots.extend((0..100).map(|_| Some(Block::filled(30_000, 1))));
+    slots.truncate(100_000);
+    let floor = page_floor(slots.iter().flatten());
+    at_most("resident after the burst", anonymous(), before + floor + floor * 15 / 100 + 8 * MIB, MIB);
+}
+
+/// Every other block of each page stays: half of the heap is free, and nothing of it can leave.
+fn percent_looks_in_vain_but_rarely() {
+    let mut slots: Vec<Option<Block>> = resident_vec(400_000);
+    start(Policy::Percent(10));
+    burst(&mut slots, 500);
+    slots.iter_mut().skip(1).step_by(2).for_each(|slot| *slot = None);
+    let releases = ebbtide::mem_stats().releases_total;
+    let mut rng = Rng::new(1);
+    for _ in 0..1_000_000 {
+        let at = rng.below(slots.len());
+        slots[at] = if slots[at].is_none() { Some(Block::new(500)) } else { None };
+    }
+    at_most(
+        "releases while half of the heap came and went",
+        ebbtide::mem_stats().releases_total,
+        releases,
+        5,
+    );
 }
 
 /// Below the percentage nothing leaves: a steady program takes no page faults.

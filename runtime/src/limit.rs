@@ -1,0 +1,376 @@
+//! [`Limiter`]: the arithmetic of the soft memory limit, and [`Setting`], its text form.
+//!
+//! The limit is on all that is resident of heap and tables. From 95 % of it on, whoever takes more pages first gives
+//! idle ones back. Two things bound what that costs when it cannot be kept: a share of the time, and a rest after each
+//! look at the heap that found nothing.
+//!
+//! Pure: sizes and time in, decision out. No locks. All arithmetic saturates.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// No limit.
+pub(crate) const NONE: u64 = u64::MAX;
+
+/// The least and most that is given back at a time.
+const STEP: (u64, u64) = (256 << 10, 4 << 20);
+/// While the limit is not kept, time between two attempts as a multiple of what the last took: they get 5 %.
+const SHARE: u64 = 20;
+/// The first rest after an attempt that found little, as a multiple of what it took, and the least of it. Each further
+/// one doubles it.
+const REST: u64 = 100;
+const LEAST_REST_NS: u64 = 10_000_000;
+/// The longest rest.
+const MOST_REST_NS: u64 = 2_000_000_000;
+
+/// From here on memory is given back: 95 % of the limit.
+pub(crate) const fn trigger(limit: u64) -> u64 {
+    limit - limit / 20
+}
+
+/// What is given back beyond the trigger, and what memory may grow by before it is looked at again.
+pub(crate) fn step(limit: u64) -> u64 {
+    (limit / 64).clamp(STEP.0, STEP.1)
+}
+
+/// What a decision rests on, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) limit: u64,
+    /// What the limit is on.
+    pub(crate) total: u64,
+    /// Resident and not in use.
+    pub(crate) idle: u64,
+    /// The part of it that surely can leave.
+    pub(crate) sure: u64,
+}
+
+/// What became of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crossing {
+    /// More is in use than the limit allows.
+    Above,
+    /// Memory is below the limit again.
+    Below,
+}
+
+/// What is known about the attempts to keep a limit. All zero at first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limiter {
+    /// Idle bytes that could not leave when they should have.
+    pub(crate) stuck: u64,
+    /// Before this, nothing is tried unless it can keep the limit.
+    pub(crate) share_ns: u64,
+    /// Before this, nothing is tried unless more has become idle.
+    pub(crate) rest_ns: u64,
+    /// Attempts in a row that found little.
+    pub(crate) fails: u64,
+    pub(crate) above: bool,
+}
+
+impl Limiter {
+    /// How many bytes to give back now, never 0.
+    pub(crate) fn wanted(&self, at: Standing, now_ns: u64) -> Option<u64> {
+        let over = at.total.checked_sub(trigger(at.limit)).filter(|over| *over > 0)?;
+        let loose = at.idle.saturating_sub(self.stuck).max(at.sure);
+        let hopeful = loose >= step(at.limit);
+        let enough = hopeful && loose >= at.total.saturating_sub(at.limit);
+        let wait = (is_before(now_ns, self.share_ns) && !enough)
+            || (is_before(now_ns, self.rest_ns) && !hopeful)
+            || at.idle == 0;
+        (!wait).then(|| over.saturating_add(step(at.limit)).min(at.idle))
+    }
+
+    /// Notes an attempt to give `wanted` bytes back, which found `before`, left `after` and took so long until `now_ns`.
+    pub(crate) fn tried(
+        &mut self,
+        wanted: u64,
+        before: Standing,
+        after: Standing,
+        took_ns: u64,
+        now_ns: u64,
+    ) {
+        let got = before.total.saturating_sub(after.total);
+        if after.total <= trigger(after.limit) {
+            *self = Self { above: self.above, ..Self::default() };
+            return;
+        }
+        self.stuck = after.idle;
+        let poor = got < wanted / 2;
+        if poor || after.total > after.limit {
+            self.share_ns = now_ns.saturating_add(took_ns.saturating_mul(SHARE).min(MOST_REST_NS));
+        }
+        if poor {
+            let rest = took_ns.saturating_mul(REST).max(LEAST_REST_NS);
+            let rest = rest.saturating_mul(1 << self.fails.min(16)).min(MOST_REST_NS);
+            self.rest_ns = now_ns.saturating_add(rest);
+            self.fails = self.fails.saturating_add(1);
+        } else {
+            self.fails = 0;
+        }
+    }
+
+    /// Whether the limit was crossed. Back below is only who is below the trigger, so one is not told of it twice.
+    pub(crate) fn crossing(&mut self, at: Standing) -> Option<Crossing> {
+        let above = if self.above { at.total > trigger(at.limit) } else { at.total > at.limit };
+        if above == self.above {
+            return None;
+        }
+        self.above = above;
+        Some(if above { Crossing::Above } else { Crossing::Below })
+    }
+
+    /// The total above which to look again.
+    pub(crate) fn total_bound(at: Standing) -> u64 {
+        match at.limit {
+            NONE => NONE,
+            limit if at.total <= trigger(limit) => trigger(limit),
+            limit => at.total.saturating_add(step(limit)),
+        }
+    }
+
+    /// The total above which those look who find another thread at work: the limit, as long as it is kept.
+    pub(crate) fn hard_bound(at: Standing) -> u64 {
+        if at.total <= at.limit { at.limit } else { NONE }
+    }
+
+    /// The idle bytes above which to look again. As long as the limit is kept they are nobody's concern.
+    pub(crate) fn idle_bound(&self, at: Standing) -> u64 {
+        if at.limit == NONE || (at.total <= at.limit && !self.above) {
+            return NONE;
+        }
+        self.stuck.max(at.idle).saturating_add(step(at.limit))
+    }
+}
+
+/// Whether a time has yet to come. One that is further away than any rest was set on a clock that has gone back since.
+fn is_before(now_ns: u64, time_ns: u64) -> bool {
+    (1..=MOST_REST_NS).contains(&time_ns.saturating_sub(now_ns))
+}
+
+/// A limit as the environment names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Setting {
+    #[default]
+    Off,
+    Bytes(u64),
+    /// So many percent of the control group's limit, from 1 to 100.
+    Cgroup(u32),
+}
+
+/// Why a text is not a [`Setting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParseLimitError {
+    Unknown,
+    TooLarge,
+    Percentage,
+}
+
+impl fmt::Display for ParseLimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "expected bytes as in 512MiB (B, KiB, MiB, GiB, TiB), cgroup:90% or off",
+            Self::TooLarge => "more bytes than 64 bits can count",
+            Self::Percentage => "expected a whole number from 1 to 100 and %, as in cgroup:90%",
+        })
+    }
+}
+
+impl FromStr for Setting {
+    type Err = ParseLimitError;
+
+    /// Reads the text form. It allocates nothing.
+    fn from_str(text: &str) -> Result<Self, ParseLimitError> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        if let Some(share) = text.strip_prefix("cgroup:") {
+            let percent = share.strip_suffix('%').and_then(whole_number).and_then(Result::ok);
+            let percent = percent.and_then(|percent| u32::try_from(percent).ok());
+            let percent = percent.filter(|percent| (1..=100).contains(percent));
+            return percent.map(Self::Cgroup).ok_or(ParseLimitError::Percentage);
+        }
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, suffix) = text.split_at(digits);
+        let shift = match suffix {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(ParseLimitError::Unknown),
+        };
+        let number = whole_number(number).ok_or(ParseLimitError::Unknown)??;
+        number.checked_mul(1 << shift).map(Self::Bytes).ok_or(ParseLimitError::TooLarge)
+    }
+}
+
+/// `None`: these are no digits.
+fn whole_number(text: &str) -> Option<Result<u64, ParseLimitError>> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().map_err(|_| ParseLimitError::TooLarge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+    const MS: u64 = 1_000_000;
+    const LIMIT: u64 = 1000 * MIB;
+
+    fn at(total: u64, idle: u64) -> Standing {
+        Standing { limit: LIMIT, total, idle, sure: 0 }
+    }
+
+    #[test]
+    fn below_the_trigger_nothing_happens() {
+        let limiter = Limiter::default();
+        assert_eq!(trigger(LIMIT), 950 * MIB);
+        assert_eq!(limiter.wanted(at(950 * MIB, 900 * MIB), 0), None);
+        assert_eq!(Limiter::total_bound(at(10, 0)), 950 * MIB);
+        assert_eq!(limiter.idle_bound(at(1000 * MIB, 900 * MIB)), NONE);
+        assert_eq!(Limiter::hard_bound(at(LIMIT, 0)), LIMIT);
+        assert_eq!(Limiter::hard_bound(at(LIMIT + 1, 0)), NONE, "nobody is stopped at each step");
+    }
+
+    #[test]
+    fn above_it_the_excess_and_a_step_leave() {
+        let limiter = Limiter::default();
+        assert_eq!(limiter.wanted(at(960 * MIB, 100 * MIB), 0), Some(14 * MIB));
+        assert_eq!(limiter.wanted(at(960 * MIB, 3 * MIB), 0), Some(3 * MIB), "no more than there is");
+        assert_eq!(limiter.wanted(at(2000 * MIB, 0), 0), None);
+    }
+
+    #[test]
+    fn edges_of_the_limit() {
+        for limit in [0, 1, 19, 20, MIB, u64::MAX - 1] {
+            assert!(trigger(limit) <= limit);
+            assert!((STEP.0..=STEP.1).contains(&step(limit)));
+            let full = Standing { limit, total: u64::MAX, idle: u64::MAX, sure: u64::MAX };
+            let wanted = Limiter::default().wanted(full, u64::MAX).expect("above every limit");
+            assert!(wanted > 0);
+            let mut limiter = Limiter::default();
+            limiter.tried(wanted, full, full, u64::MAX, u64::MAX);
+            assert_eq!(Limiter::total_bound(full), u64::MAX);
+            assert_eq!(limiter.idle_bound(full), u64::MAX);
+        }
+        let one_byte = Standing { limit: 1, total: 2, idle: 1, sure: 0 };
+        assert_eq!(Limiter::default().wanted(one_byte, 0), Some(1));
+        let none = Standing { limit: NONE, total: u64::MAX - 1, idle: 0, sure: 0 };
+        assert_eq!((Limiter::total_bound(none), Limiter::default().idle_bound(none)), (NONE, NONE));
+    }
+
+    #[test]
+    fn a_limit_below_what_is_in_use_is_tried_ever_more_rarely() {
+        let mut limiter = Limiter::default();
+        let stays = at(2000 * MIB, 50 * MIB);
+        let (mut now, mut tries, mut spent) = (0, 0, 0);
+        while now < 100_000 * MS {
+            if let Some(wanted) = limiter.wanted(stays, now) {
+                tries += 1;
+                spent += 2 * MS;
+                now += 2 * MS;
+                limiter.tried(wanted, stays, stays, 2 * MS, now);
+            }
+            now += MS / 10;
+        }
+        assert!((20..70).contains(&tries), "{tries}");
+        assert!(spent * 100 < 100_000 * MS, "{spent}");
+    }
+
+    #[test]
+    fn what_becomes_idle_ends_the_rest() {
+        let mut limiter = Limiter::default();
+        let stays = at(1200 * MIB, 50 * MIB);
+        limiter.tried(50 * MIB, stays, stays, MS, 0);
+        assert_eq!(limiter.wanted(stays, 15 * MS), None, "rests");
+        assert_eq!(limiter.wanted(at(1200 * MIB, 60 * MIB), 15 * MS), None, "has had its share");
+        assert_eq!(limiter.wanted(at(1200 * MIB, 60 * MIB), 25 * MS), Some(60 * MIB));
+        assert_eq!(
+            limiter.wanted(at(1200 * MIB, 250 * MIB), 15 * MS),
+            Some(250 * MIB),
+            "the limit can be kept"
+        );
+        let sure = Standing { sure: 200 * MIB, ..at(1200 * MIB, 200 * MIB) };
+        assert_eq!(limiter.wanted(sure, 15 * MS), Some(200 * MIB));
+    }
+
+    #[test]
+    fn success_forgets_the_past() {
+        let mut limiter = Limiter::default();
+        limiter.tried(50 * MIB, at(1200 * MIB, 50 * MIB), at(1200 * MIB, 50 * MIB), MS, 0);
+        limiter.tried(300 * MIB, at(1200 * MIB, 300 * MIB), at(940 * MIB, 40 * MIB), MS, MS);
+        assert_eq!(limiter, Limiter::default());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_stops_nothing_for_long() {
+        let mut limiter = Limiter::default();
+        let stays = at(1200 * MIB, 50 * MIB);
+        limiter.tried(50 * MIB, stays, stays, MS, u64::MAX / 2);
+        assert!(limiter.wanted(stays, 5).is_some(), "set back");
+        assert!(limiter.wanted(stays, u64::MAX).is_some(), "suspended");
+    }
+
+    #[test]
+    fn each_crossing_is_told_once() {
+        let mut limiter = Limiter::default();
+        assert_eq!(limiter.crossing(at(LIMIT, 0)), None);
+        assert_eq!(limiter.crossing(at(LIMIT + 1, 0)), Some(Crossing::Above));
+        for total in [LIMIT + 1, LIMIT, LIMIT - 1, 951 * MIB] {
+            assert_eq!(limiter.crossing(at(total, 0)), None);
+        }
+        assert_eq!(limiter.crossing(at(950 * MIB, 0)), Some(Crossing::Below));
+        assert_eq!(limiter.crossing(at(LIMIT, 0)), None);
+    }
+
+    #[test]
+    fn texts_are_read() {
+        let read = |text: &str| text.parse::<Setting>();
+        assert_eq!(read("off"), Ok(Setting::Off));
+        assert_eq!(read("512MiB"), Ok(Setting::Bytes(512 * MIB)));
+        assert_eq!(read("0"), Ok(Setting::Bytes(0)));
+        assert_eq!(read("7B"), Ok(Setting::Bytes(7)));
+        assert_eq!(read("3KiB"), Ok(Setting::Bytes(3072)));
+        assert_eq!(read("2TiB"), Ok(Setting::Bytes(2 << 40)));
+        assert_eq!(read("18446744073709551615"), Ok(Setting::Bytes(u64::MAX)));
+        assert_eq!(read("cgroup:90%"), Ok(Setting::Cgroup(90)));
+        for text in ["", "MiB", "-1", "+1", "1.5GiB", "512MB", "512mib", "512 MiB", "Off", "cgroup", "1e9"] {
+            assert_eq!(read(text), Err(ParseLimitError::Unknown), "{text:?}");
+        }
+        for text in ["18446744073709551616", "16777216TiB", "99999999999999999999999KiB"] {
+            assert_eq!(read(text), Err(ParseLimitError::TooLarge), "{text:?}");
+        }
+        let wrong =
+            ["", "%", "0%", "101%", "90", "9.5%", "-1%", "+5%", "4294967386%", "99999999999999999999999%"];
+        for share in wrong {
+            assert_eq!(read(&format!("cgroup:{share}")), Err(ParseLimitError::Percentage), "{share:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,40}") {
+            let _ = text.parse::<Setting>();
+        }
+
+        #[test]
+        fn no_numbers_panic_and_nothing_is_wanted_that_is_not_there(
+            sizes in any::<[u64; 4]>(), state in any::<[u64; 4]>(), times in any::<[u64; 3]>()
+        ) {
+            let [limit, total, idle, sure] = sizes;
+            let [stuck, share_ns, rest_ns, fails] = state;
+            let standing = Standing { limit, total, idle, sure };
+            let mut limiter = Limiter { stuck, share_ns, rest_ns, fails, above: false };
+            if let Some(wanted) = limiter.wanted(standing, times[0]) {
+                prop_assert!(0 < wanted && wanted <= idle);
+                limiter.tried(wanted, standing, standing, times[1], times[2]);
+            }
+            limiter.crossing(standing);
+            prop_assert!(Limiter::total_bound(standing) >= trigger(limit));
+            limiter.idle_bound(standing);
+        }
+    }
+}

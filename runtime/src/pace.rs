@@ -1,0 +1,98 @@
+//! [`Pace`]: how much processor time the background thread may spend, and when: 1 % of one CPU.
+//!
+//! Time that was not used is kept for later, up to [`BANK_NS`], so that a burst after a long rest is answered at once.
+//! Pure: time in, decision out. No locks.
+
+/// One part in so many of the time.
+const SHARE: u64 = 100;
+/// Processor time kept for later, at most: with this, two seconds after a long rest see 1.4 % at most.
+const BANK_NS: i64 = 7_000_000;
+/// Processor time that one step is meant to take.
+pub(crate) const STEP_NS: u64 = 1_000_000;
+
+/// The account of one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// Processor time that may be spent, in nanoseconds; below zero after a step that took longer than it should.
+    credit_ns: i64,
+    at_ns: u64,
+}
+
+impl Pace {
+    /// The account at the beginning: as after a long rest.
+    pub(crate) const fn new(now_ns: u64) -> Self {
+        Self { credit_ns: BANK_NS, at_ns: now_ns }
+    }
+
+    /// How long to wait before the next step. 0: it may begin.
+    pub(crate) fn wait_ns(&mut self, now_ns: u64) -> u64 {
+        let earned = now_ns.saturating_sub(self.at_ns) / SHARE;
+        // Time too short to earn a nanosecond is kept for the next look. A clock that goes back earns nothing.
+        if earned > 0 || now_ns < self.at_ns {
+            self.at_ns = now_ns;
+        }
+        self.credit_ns =
+            self.credit_ns.saturating_add(i64::try_from(earned).unwrap_or(i64::MAX)).min(BANK_NS);
+        let lacking = (STEP_NS as i64).saturating_sub(self.credit_ns);
+        u64::try_from(lacking).unwrap_or(0).saturating_mul(SHARE)
+    }
+
+    /// Pays for a step.
+    pub(crate) fn spend(&mut self, cpu_ns: u64) {
+        self.credit_ns = self.credit_ns.saturating_sub(i64::try_from(cpu_ns).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Processor time spent in `time` by one who always has something to do.
+    fn spent(time: u64, step: u64) -> u64 {
+        let (mut pace, mut now, mut spent) = (Pace::new(0), 0, 0);
+        while now < time {
+            match pace.wait_ns(now) {
+                0 => {
+                    pace.spend(step);
+                    spent += step;
+                    now += step;
+                }
+                wait => now += wait,
+            }
+        }
+        spent
+    }
+
+    #[test]
+    fn one_percent_and_what_was_kept() {
+        for step in [STEP_NS / 10, STEP_NS, 3 * STEP_NS] {
+            let two = spent(2 * SECOND, step);
+            assert!((24_000_000..30_000_000).contains(&two), "{step}: {two}");
+            let long = spent(100 * SECOND, step);
+            assert!((990_000_000..1_020_000_000).contains(&long), "{step}: {long}");
+        }
+    }
+
+    #[test]
+    fn a_long_step_is_paid_for_by_a_long_rest() {
+        let mut pace = Pace::new(0);
+        assert_eq!(pace.wait_ns(0), 0);
+        pace.spend(50_000_000);
+        assert_eq!(pace.wait_ns(0), 44_000_000 * SHARE);
+        pace.spend(u64::MAX);
+        assert!(pace.wait_ns(0) > SECOND);
+    }
+
+    #[test]
+    fn jumps_of_the_clock_neither_pay_more_nor_stop_it() {
+        let mut pace = Pace::new(SECOND);
+        pace.spend(7_000_000);
+        assert_eq!(pace.wait_ns(u64::MAX), 0);
+        assert_eq!(pace, Pace { credit_ns: BANK_NS, at_ns: u64::MAX }, "suspended for ages");
+        pace.spend(7_000_000);
+        assert_eq!(pace.wait_ns(5), STEP_NS * SHARE, "set back: nothing is earned");
+        assert_eq!(pace.wait_ns(5 + STEP_NS * SHARE), 0, "and goes on from there");
+    }
+}

@@ -1,0 +1,187 @@
+//! The policy with a thread of its own: what it gives back, and when the thread is there.
+#![allow(unsafe_code, reason = "fork, waitpid and setrlimit are libc functions")]
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ebbtide::Policy;
+use ebbtide_tests::block::{Block, page_floor};
+use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::rng::Rng;
+
+use crate::harness::{self, Case, MIB, at_most, resident_vec, start};
+
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "background_releases_small_blocks", run: || all_freed(100) },
+    Case { name: "background_releases_medium_blocks", run: || all_freed(3000) },
+    Case { name: "background_releases_large_blocks", run: || all_freed(100_000) },
+    Case { name: "background_releases_between_survivors", run: between_survivors },
+    Case { name: "background_sleeps_when_it_is_done", run: sleeps_when_it_is_done },
+    Case { name: "background_ends_with_its_policy", run: ends_with_its_policy },
+    Case { name: "background_starts_anew_in_a_fork", run: starts_anew_in_a_fork },
+    Case { name: "background_does_without_its_thread", run: does_without_its_thread },
+];
+
+const POLICY: Policy = Policy::Background { percent: 10 };
+/// A liveness bound, far above the two seconds that it takes: other trials run beside this one.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Beyond what the bar allows: this process's own memory that comes while it waits, the thread's stack among it.
+const REST: u64 = MIB;
+
+/// Waits until something is so, in vain if it never is.
+fn eventually(is_so: impl Fn() -> bool) -> bool {
+    let started = Instant::now();
+    while !is_so() {
+        if started.elapsed() > PATIENCE {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// The folder in /proc of the thread, if there is one.
+fn the_thread() -> Option<std::path::PathBuf> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc is mounted");
+    let named = |path: &std::path::PathBuf| {
+        // The main thread may have the name as well.
+        path.file_name().is_some_and(|id| *id != *std::process::id().to_string())
+            && std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "ebbtide\n")
+    };
+    tasks.map_while(Result::ok).map(|task| task.path()).find(named)
+}
+
+fn burst(size: usize) -> Vec<Option<Block>> {
+    let mut slots: Vec<Option<Block>> = resident_vec(200 * MIB as usize / size);
+    slots.iter_mut().for_each(|slot| *slot = Some(Block::filled(size, 1)));
+    slots
+}
+
+/// Waits until resident memory is within 15 % and 8 MiB of `floor`, above `before`.
+#[track_caller]
+fn settles(before: u64, floor: u64) {
+    let bar = before + floor + floor * 15 / 100 + 8 * MIB + REST;
+    assert!(eventually(|| anonymous() <= bar), "{} stays resident, allowed {bar}", anonymous());
+}
+
+fn all_freed(size: usize) {
+    let mut slots: Vec<Option<Block>> = resident_vec(200 * MIB as usize / size);
+    let before = start(POLICY);
+    slots.iter_mut().for_each(|slot| *slot = Some(Block::filled(size, 1)));
+    assert!(anonymous() > before + 190 * MIB, "the burst is resident");
+    slots.fill_with(|| None);
+    settles(before, 0);
+}
+
+/// One block in two hundred stays, wherever it lies.
+fn between_survivors() {
+    let mut slots: Vec<Option<Block>> = resident_vec(100_000);
+    let before = start(POLICY);
+    let mut rng = Rng::new(7);
+    slots.iter_mut().for_each(|slot| *slot = Some(Block::filled(rng.range(500, 3000), 1)));
+    assert!(anonymous() > before + 150 * MIB, "the burst is resident");
+    for slot in &mut slots {
+        if rng.below(200) != 0 {
+            *slot = None;
+        }
+    }
+    settles(before, page_floor(slots.iter().flatten()));
+    assert!(slots.iter().flatten().all(|block| block.holds(1, block.size())));
+}
+
+/// How often the thread has gone to sleep.
+fn sleeps() -> Option<u64> {
+    let status = std::fs::read_to_string(the_thread()?.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
+}
+
+fn sleeps_when_it_is_done() {
+    let before = start(POLICY);
+    drop(burst(1000));
+    settles(before, 0);
+    // It may have a step to go.
+    assert!(eventually(|| {
+        let now = sleeps();
+        thread::sleep(Duration::from_millis(300));
+        sleeps() == now
+    }));
+    let resting = sleeps().expect("the thread is there");
+    thread::sleep(Duration::from_secs(2));
+    let later = sleeps().expect("the thread is there");
+    // Every ten seconds it may look what the kernel says.
+    at_most("wakes in two quiet seconds", later, resting, 1);
+}
+
+fn ends_with_its_policy() {
+    start(POLICY);
+    drop(burst(1000));
+    assert!(eventually(|| the_thread().is_some()), "it starts when it is needed");
+    for policy in [Policy::Off, POLICY, Policy::Percent(10)] {
+        ebbtide::set_policy(policy);
+        drop(burst(1000));
+        let wanted = policy == POLICY;
+        assert!(eventually(|| the_thread().is_some() == wanted), "{policy}");
+    }
+    // To and fro, as fast as can be: one thread at most is left, and it is the right number.
+    for _ in 0..200 {
+        ebbtide::set_policy(Policy::Off);
+        ebbtide::set_policy(POLICY);
+    }
+    ebbtide::set_policy(Policy::Off);
+    assert!(eventually(|| the_thread().is_none()));
+}
+
+fn starts_anew_in_a_fork() {
+    let before = start(POLICY);
+    drop(burst(1000));
+    settles(before, 0);
+    assert!(eventually(|| the_thread().is_some()));
+    // SAFETY: the child uses the allocator and /proc, and leaves by _exit.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        let none = the_thread().is_none();
+        let before = anonymous();
+        drop(burst(1000));
+        let bar = before + 9 * MIB;
+        let good = none && eventually(|| anonymous() <= bar) && the_thread().is_some();
+        // SAFETY: _exit ends the child without running anything of the parent's.
+        unsafe { libc::_exit(i32::from(!good)) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writes, and `pid` is a child of this process.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!((waited, status), (pid, 0));
+}
+
+/// Tells the second process of the trial below what it is.
+const WITHOUT: &str = "EBBTIDE_WITHOUT_THREADS";
+
+/// No address space for a stack: the threads' own limit does not bind a superuser.
+fn does_without_its_thread() {
+    if std::env::var_os(WITHOUT).is_some() {
+        return without_threads();
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.env(WITHOUT, "1");
+    let (status, said) = harness::finish(command, false).expect("a child process");
+    assert!(status.success(), "{status}\n{said}");
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].starts_with("ebbtide: no background thread (errno "), "{said}");
+}
+
+fn without_threads() {
+    let before = start(POLICY);
+    let mut slots: Vec<Option<Block>> = burst(1000);
+    let limit = libc::rlimit { rlim_cur: 1, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is a valid rlimit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+    slots.fill_with(|| None);
+    assert!(the_thread().is_none());
+    // By the thread that freed, as Percent does it: at once.
+    at_most("resident after the burst", anonymous(), before, 16 * MIB);
+    drop(burst(1000));
+}
