@@ -81,7 +81,8 @@ impl MapStats {
     ///
     /// # Examples
     /// ```
-    /// let map: ebbtide_map::HashMap<u64, u64> = (0..100_000).map(|i| (i, i)).collect();
+    /// let mut map = ebbtide_map::HashMap::new();
+    /// (0..100_000).for_each(|i| assert_eq!(map.insert(i, i), None));
     /// assert!(map.stats().entries_per_write() > 1.0);
     /// ```
     #[must_use]
