@@ -52,7 +52,7 @@ const CLEAR_BY_OS: usize = 1024 * 1024;
 /// From this many bytes on a region takes fresh address space rather than pages that may need clearing.
 const PREFER_ZERO: usize = 10 * 1024 * 1024;
 /// Pages are handed on only between regions of at least this many bytes, so that the mappings which that splits stay few.
-const HAND_ON_FROM: usize = 2 * 1024 * 1024;
+const HAND_ON_FROM: usize = 1024 * 1024;
 /// So many times in the life of a process a region begins to hand its pages on. Each may split mappings, of which the
 /// kernel grants 65,530.
 const MOST_HANDED_ON: u64 = 8192;
@@ -173,11 +173,17 @@ impl Region {
         pages.len() * PAGE
     }
 
-    /// Whether this region should [hand its pages on](Self::hand_on) to `to`: both are large, retired pages are not to stay,
-    /// and there are mappings left for it. Each answer `true` counts as one use of these.
+    /// Whether this region may [hand its pages on](Self::hand_on) to `to`: both are large, retired pages are not to stay,
+    /// and there are mappings left for it.
     #[must_use]
-    pub fn begin_handing_on(&self, to: &Self) -> bool {
-        HEAP.begins_handing_on(self.len.min(to.len))
+    pub fn may_hand_on(&self, to: &Self) -> bool {
+        HEAP.may_hand_on(self.len.min(to.len))
+    }
+
+    /// Counts this region as one that [hands its pages on](Self::hand_on). Each may split mappings, of which a process has
+    /// only so many.
+    pub fn begin_handing_on(&self) {
+        HEAP.counters.handed_on.add(1);
     }
 
     /// As [`retire`](Self::retire), but the pages go to `to`, at offset `at`, if none are resident there: bringing new ones
@@ -266,25 +272,28 @@ impl<O: Os> Heap<O> {
             // Huge pages are worth clearing: they are cleared much faster than small ones are brought in.
             prefer_zero: purpose == Purpose::Arena && units.bytes() >= PREFER_ZERO,
         };
+        let (mut dirty, mut reacquired) = (0..0, 0);
         let run = {
             let mut page_heap = self.page_heap();
             let run = page_heap.allocate(&self.context(), self.reservation, request)?;
-            // Under the lock, as for a large block.
-            (0..room.0).for_each(|unit| self.space.meta(run.plus(unit)).clear_retired());
+            // Under the lock, as for a large block, and all at once: most of the time goes to the rows of units that were
+            // never used.
+            for unit in 0..room.0 {
+                let meta = self.space.meta(run.plus(unit));
+                meta.clear_retired();
+                if unit >= units.0 {
+                    continue;
+                }
+                let released = meta.reacquire_whole();
+                reacquired += released.count_ones() as usize;
+                if released != u16::MAX {
+                    let start = unit as usize * UNIT;
+                    dirty = if dirty.is_empty() { start..start + UNIT } else { dirty.start..start + UNIT };
+                }
+            }
             self.space.meta(run).set_owned_pages(units.bytes() / PAGE);
             run
         };
-        let mut dirty = 0..0;
-        let mut reacquired = 0;
-        for unit in 0..units.0 {
-            let meta = self.space.meta(run.plus(unit));
-            let released = meta.reacquire(u16::MAX);
-            reacquired += released.count_ones() as usize;
-            if released != u16::MAX {
-                let start = unit as usize * UNIT;
-                dirty = if dirty.is_empty() { start..start + UNIT } else { dirty.start..start + UNIT };
-            }
-        }
         self.counters.reacquired_total.add(reacquired * PAGE);
         self.counters.large_mallocs.add(1);
         self.counters.count_handed(units.bytes() as isize);
@@ -316,12 +325,10 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    pub(crate) fn begins_handing_on(&self, bytes: usize) -> bool {
-        let may = bytes >= HAND_ON_FROM
+    fn may_hand_on(&self, bytes: usize) -> bool {
+        bytes >= HAND_ON_FROM
             && retire_mode() == Retire::Release
-            && self.counters.handed_on.get() < MOST_HANDED_ON;
-        self.counters.handed_on.add(usize::from(may));
-        may
+            && self.counters.handed_on.get() < MOST_HANDED_ON
     }
 
     /// Moves pages of a region, given as numbers from its start, to `to`, if nothing is resident there, and retires the
@@ -345,10 +352,10 @@ impl<O: Os> Heap<O> {
         if unsafe { self.os.move_pages(base.add(pages.start * PAGE), to, bytes) }.is_err() {
             return false;
         }
-        // Not resident before it is retired: so no release asks for them.
         let (mut left, mut retired) = (0, 0);
         for_each_unit(pages.start, pages.end, |unit, mask| {
             let meta = self.space.meta(run.plus(unit as u32));
+            // Not resident before it is retired: so no release asks for them.
             left += meta.add_released(mask).count_ones() as usize;
             retired += meta.add_retired(mask).count_ones() as usize;
         });
@@ -441,7 +448,7 @@ mod tests {
     #[test]
     fn pages_are_handed_on_where_none_are() {
         let [from, to] = [Region::new(PREFER_ZERO).unwrap(), Region::new(PREFER_ZERO).unwrap()];
-        assert!(from.begin_handing_on(&to));
+        assert!(from.may_hand_on(&to));
         // SAFETY: inside the regions, which this test owns; what is handed on is not used again.
         unsafe {
             from.base().write_bytes(7, 4 * UNIT);
@@ -456,7 +463,7 @@ mod tests {
             assert_eq!((from.resident_bytes(), to.resident_bytes()), (2 * UNIT, 2 * UNIT));
         }
         let small = Region::new(UNIT).unwrap();
-        assert!(!from.begin_handing_on(&small) && !small.begin_handing_on(&from));
+        assert!(!from.may_hand_on(&small) && !small.may_hand_on(&from));
     }
 
     #[test]

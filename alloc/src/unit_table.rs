@@ -135,6 +135,13 @@ impl UnitMeta {
         !self.resident.fetch_or(pages, Ordering::Acquire) & pages
     }
 
+    /// As [`reacquire`](Self::reacquire) of all pages of a unit that the caller alone uses: without an atomic operation.
+    pub(crate) fn reacquire_whole(&self) -> PageMask {
+        let released = self.released();
+        self.resident.store(PageMask::MAX, Ordering::Relaxed);
+        released
+    }
+
     /// The pages under the unit's span record that may be resident.
     pub(crate) fn record_pages(&self) -> u8 {
         self.record.load(Ordering::Relaxed)

@@ -1,8 +1,8 @@
-//! The options of the bench targets, which cargo passes after `--`.
+//! The options of the bench targets and experiments, which cargo passes after `--`.
 
 use std::path::PathBuf;
 
-/// Options that all three comparisons understand.
+/// Options that the comparisons and experiments understand, each those that concern it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Args {
     /// Only the rows whose names contain one of these; all if empty.
@@ -13,12 +13,15 @@ pub struct Args {
     pub rounds: usize,
     /// Where to write the numbers.
     pub json: Option<PathBuf>,
+    /// Where an experiment writes its chart.
+    pub html: Option<PathBuf>,
     /// Less work for each run, and few rounds.
     pub quick: bool,
 }
 
 /// The options, for the usage line.
-pub const USAGE: &str = "options: [--rows NAME,...] [--peers NAME,...] [--rounds N] [--json FILE] [--quick]";
+pub const USAGE: &str =
+    "options: [--rows NAME,...] [--peers NAME,...] [--rounds N] [--json FILE] [--html FILE] [--quick]";
 
 impl Args {
     /// Reads the options of this process.
@@ -30,7 +33,8 @@ impl Args {
     }
 
     fn parse(words: impl Iterator<Item = String>, rounds: usize) -> Result<Self, String> {
-        let mut args = Self { rows: Vec::new(), peers: Vec::new(), rounds, json: None, quick: false };
+        let mut args =
+            Self { rows: Vec::new(), peers: Vec::new(), rounds, json: None, html: None, quick: false };
         let mut chosen_rounds = None;
         let mut words = words;
         while let Some(word) = words.next() {
@@ -42,6 +46,7 @@ impl Args {
                 "--rows" => args.rows = list(&value()?),
                 "--peers" => args.peers = list(&value()?),
                 "--json" => args.json = Some(value()?.into()),
+                "--html" => args.html = Some(value()?.into()),
                 "--rounds" => {
                     let number = value()?.parse().ok().filter(|&rounds| rounds > 0);
                     chosen_rounds =

@@ -47,6 +47,14 @@ impl Block {
         block
     }
 
+    /// Allocates `size > 0` bytes and writes one byte in each 4 KiB page.
+    #[must_use]
+    pub fn touched(size: usize) -> Self {
+        let mut block = Self::new(size);
+        block.touch_pages();
+        block
+    }
+
     /// Allocates `size > 0` bytes that read as zero, and writes nothing.
     #[inline]
     #[must_use]

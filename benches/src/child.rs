@@ -17,8 +17,11 @@ pub struct Program {
     defaults: Vec<(&'static str, &'static str)>,
 }
 
-/// The target directory that this bench was built in: `<target>/release/deps/<bench>`.
-fn target_dir() -> Result<PathBuf, String> {
+/// The target directory that this bench or experiment was built in: `<target>/release/deps/<bench>`.
+///
+/// # Errors
+/// If this program's path is not known, or not of that kind.
+pub fn target_dir() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let dir = exe.ancestors().nth(3).ok_or("this program does not lie in a target directory")?;
     Ok(dir.to_path_buf())

@@ -1,10 +1,12 @@
 //! What the programs in `examples/` do: run one workload or scenario and print one line of JSON.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::beside;
+use crate::burst;
 use crate::effort::Effort;
 use crate::memory::peak_rss;
 use crate::scenarios::{self, ReleaseCall};
@@ -19,7 +21,7 @@ pub struct Subject {
     pub release: ReleaseCall,
 }
 
-const USAGE: &str = "usage: PROGRAM version | workload NAME [--quick] | scenario NAME | beside THREADS";
+const USAGE: &str = "usage: PROGRAM version | workload NAME [--quick] | scenario NAME | beside THREADS | burst MIB IDLE_MS [release]";
 
 /// Runs what the command line names.
 #[must_use]
@@ -32,6 +34,8 @@ pub fn main(subject: &Subject) -> ExitCode {
         ["workload", name, "--quick"] => workload(name, Effort::QUICK),
         ["beside", threads] => threads.parse().ok().map(|threads| beside(threads, subject.release)),
         ["scenario", name] => scenario(name, subject.release),
+        ["burst", mib, idle_ms] => burst(mib, idle_ms, None),
+        ["burst", mib, idle_ms, "release"] => burst(mib, idle_ms, Some(subject.release)),
         _ => None,
     };
     match result {
@@ -68,6 +72,12 @@ fn beside(threads: usize, call: ReleaseCall) -> Value {
         "beside": latency(outcome.beside),
         "releases": outcome.releases,
     })
+}
+
+fn burst(mib: &str, idle_ms: &str, release: Option<ReleaseCall>) -> Option<Value> {
+    let idle = Duration::from_millis(idle_ms.parse().ok()?);
+    let bytes = mib.parse::<usize>().ok()?.checked_mul(1 << 20)?;
+    Some(burst::run(bytes, idle, release))
 }
 
 fn scenario(name: &str, call: ReleaseCall) -> Option<Value> {

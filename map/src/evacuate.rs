@@ -177,7 +177,7 @@ impl<T> Table<T> {
             old.retire_tags()
         } else {
             self.evacuate(hasher);
-            self.old().is_none_or(|old| old.is_drained_of_entries() && !old.generation.can_retire())
+            self.old().is_none_or(|old| old.is_drained_of_entries() && !old.retires())
         };
         if ends {
             self.end(started);

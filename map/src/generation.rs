@@ -79,7 +79,7 @@ impl<T> Generation<T> {
 
     /// What memory this generation has.
     #[inline]
-    const fn memory(&self) -> Memory {
+    pub(crate) const fn memory(&self) -> Memory {
         if self.mask == 0 {
             return Memory::Shared;
         }
@@ -127,18 +127,6 @@ impl<T> Generation<T> {
         // SAFETY: the offset is within the region, as is the last tag. Its base is aligned to 64 KiB, so that the tags
         // are aligned for entries below them.
         Ok(unsafe { region.into_raw().add(offset) })
-    }
-
-    /// The region, to look at or to retire parts of. It is this generation's: it must not be dropped.
-    fn region(&self) -> Option<ManuallyDrop<Region>> {
-        match self.memory() {
-            // SAFETY: the region was taken apart when the generation was made, with this base and length, and lives
-            // as long as the generation.
-            Memory::Arena(bytes, offset) => unsafe {
-                Some(ManuallyDrop::new(Region::from_raw(self.tags.sub(offset), bytes)))
-            },
-            _ => None,
-        }
     }
 
     /// Gives an arena back.
@@ -398,84 +386,12 @@ impl<T> Generation<T> {
         }
     }
 
-    /// Resident bytes. A system call for arenas.
-    pub(crate) fn resident_bytes(&self) -> usize {
-        self.region().map_or(self.bytes(), |region| region.resident_bytes())
-    }
-
-    /// Declares the entry bytes dead that lie from `from` to `to` bytes below the tags.
-    ///
-    /// # Safety
-    /// No entry that touches them is read or written again.
-    pub(crate) unsafe fn retire_entries(&self, from: usize, to: usize) {
-        let Memory::Arena(_, tags) = self.memory() else { return };
-        debug_assert!(from <= to && to <= tags);
-        if let Some(region) = self.region() {
-            // SAFETY: the caller vouches that nothing there is accessed again.
-            unsafe { region.retire(tags - to..tags - from) };
-        }
-    }
-
-    /// Whether pages of dead entries should go to `next` rather than to the OS.
-    pub(crate) fn begin_handing_on(&self, next: &Self) -> bool {
-        match (self.region(), next.region()) {
-            (Some(from), Some(to)) => from.begin_handing_on(&to),
-            _ => false,
-        }
-    }
-
-    /// As [`retire_entries`](Self::retire_entries), but their pages go to the entries of `next` that lie from `at` bytes
-    /// below its tags on, unless there are pages already. Returns whether they moved; if not, nothing was done.
-    ///
-    /// # Safety
-    /// No entry that touches these bytes is read or written again, and none of `next` that touches as many bytes from
-    /// `at` on was written.
-    pub(crate) unsafe fn hand_entries_on(&self, from: usize, to: usize, next: &Self, at: usize) -> bool {
-        let (Memory::Arena(_, tags), Memory::Arena(_, next_tags)) = (self.memory(), next.memory()) else {
-            return false;
-        };
-        let (Some(region), Some(next_region)) = (self.region(), next.region()) else { return false };
-        let end = at + (to - from);
-        // The range begins where the lowest of the entries begins.
-        if to > tags || end > next.slots() * size_of::<T>() {
-            return false;
-        }
-        // SAFETY: passed on to the caller.
-        unsafe { region.hand_on(tags - to..tags - from, &next_region, next_tags - end) }
-    }
-
     /// Whether a slot from `first` to `end` is full.
     pub(crate) fn any_full(&self, first: usize, end: usize) -> bool {
         (first..end).step_by(WIDTH).any(|position| {
             let beyond = WIDTH.saturating_sub(end - position);
             self.window(position).full().0 << beyond != 0
         })
-    }
-
-    /// Declares tags `from..to` dead.
-    ///
-    /// # Safety
-    /// No tag of the generation is read or written again.
-    pub(crate) unsafe fn retire_tags(&self, from: usize, to: usize) {
-        let Memory::Arena(_, tags) = self.memory() else { return };
-        debug_assert!(from <= to && to <= self.tags_len());
-        if let Some(region) = self.region() {
-            // SAFETY: the caller vouches that nothing there is accessed again.
-            unsafe { region.retire(tags + from..tags + to) };
-        }
-    }
-
-    /// Tags and copies, in bytes.
-    pub(crate) const fn tags_len(&self) -> usize {
-        self.mask + 1 + WIDTH
-    }
-
-    /// Whether parts of the memory can be given back: it is an arena, and not a small one.
-    pub(crate) const fn can_retire(&self) -> bool {
-        match self.memory() {
-            Memory::Arena(bytes, _) => bytes >= pacing::RETIRE_FROM,
-            _ => false,
-        }
     }
 }
 

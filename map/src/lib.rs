@@ -16,7 +16,7 @@
 //! | `evacuate`, `life` | changes of generation; what is counted about them |
 //! | `old` | the generation that is being evacuated |
 //! | `scan` | visits all entries |
-//! | `generation`, `memory` | memory and probing of one bucket array |
+//! | `generation`, `memory`, `retire` | memory and probing of one bucket array; what it gives back early |
 //! | `registry`, `observer`, `stats` | what maps tell the process |
 //! | `pacing` | when to change, and how much to move: pure arithmetic |
 //! | `serialize`, `parallel/` | the features `serde` and `rayon` |
@@ -60,6 +60,7 @@ mod pacing;
 #[cfg(feature = "rayon")]
 mod parallel;
 mod registry;
+mod retire;
 mod scan;
 #[cfg(feature = "serde")]
 mod serialize;

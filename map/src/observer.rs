@@ -1,17 +1,18 @@
 //! [`set_observer`]: a function that hears of each change of generation, for traces.
 //!
-//! Locks: a read-write lock around the function pointer, never held while the function runs.
+//! No lock: the function pointer is one atomic, so that the child of a fork may set it whatever other threads did.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+#![allow(unsafe_code, reason = "a function pointer kept in an atomic")]
+
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::pacing::ChangeKind;
 
 type Observer = fn(&MapEvent<'_>);
 
-static OBSERVER: RwLock<Option<Observer>> = RwLock::new(None);
-/// Whether there is one: lets small maps pass without the lock.
-static OBSERVED: AtomicBool = AtomicBool::new(false);
+/// An [`Observer`], or null.
+static OBSERVER: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
 /// A map went over to another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,20 +48,22 @@ pub struct MapEvent<'a> {
 /// # assert_eq!(map.len(), 1000);
 /// ```
 pub fn set_observer(observer: fn(&MapEvent<'_>)) {
-    *OBSERVER.write().unwrap_or_else(PoisonError::into_inner) = Some(observer);
-    // Release: who sees the flag finds the function. (The lock orders it as well.)
-    OBSERVED.store(true, Ordering::Release);
+    // Release: what the function relies on was set up before.
+    OBSERVER.store(observer as *mut (), Ordering::Release);
 }
 
 /// Whether anybody listens.
 pub(crate) fn is_observed() -> bool {
-    // Relaxed: only a hint; the lock orders the function.
-    OBSERVED.load(Ordering::Relaxed)
+    // Relaxed: only a hint; `notify` acquires.
+    !OBSERVER.load(Ordering::Relaxed).is_null()
 }
 
 pub(crate) fn notify(event: &MapEvent<'_>) {
-    let observer = *OBSERVER.read().unwrap_or_else(PoisonError::into_inner);
-    if let Some(observer) = observer {
+    // Acquire: pairs with `set_observer`.
+    let observer = OBSERVER.load(Ordering::Acquire);
+    if !observer.is_null() {
+        // SAFETY: what is not null was stored by `set_observer` from an `Observer`.
+        let observer = unsafe { core::mem::transmute::<*mut (), Observer>(observer) };
         observer(event);
     }
 }

@@ -30,6 +30,14 @@ pub(crate) enum Side {
     Both,
 }
 
+/// Whether dead pages go to the other generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HandsOn {
+    No,
+    May,
+    Does,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Old<T> {
@@ -55,7 +63,7 @@ pub(crate) struct Old<T> {
     /// Bytes of the tags that are retired.
     drained: usize,
     /// Whether dead pages go to the other generation, where its entries will be, instead of to the OS.
-    hands_on: bool,
+    hands_on: HandsOn,
     /// Writes until the next step.
     pub(crate) until_step: u32,
     /// Writes since the change began.
@@ -74,7 +82,7 @@ impl<T> Old<T> {
         items: usize,
     ) -> Self {
         let slots = generation.slots();
-        let hands_on = size_of::<T>() > 0 && generation.can_retire() && generation.begin_handing_on(main);
+        let hands_on = if generation.may_hand_on(main) { HandsOn::May } else { HandsOn::No };
         let wrap = pacing::RETIRE_BYTES.max(pacing::WRAP_SLOTS.saturating_mul(size_of::<T>()));
         let wrap = wrap.div_ceil(pacing::RETIRE_BYTES).saturating_mul(pacing::RETIRE_BYTES);
         Self {
@@ -126,6 +134,11 @@ impl<T> Old<T> {
         let ns = nanos(started.elapsed());
         self.spent_ns = self.spent_ns.saturating_add(ns);
         self.longest_ns = self.longest_ns.max(ns);
+    }
+
+    /// Whether parts of the memory are given back before it goes as a whole.
+    pub(crate) const fn retires(&self) -> bool {
+        self.generation.can_retire() || matches!(self.hands_on, HandsOn::Does)
     }
 
     /// Whether nothing is left but memory.
@@ -247,7 +260,7 @@ impl<T> Old<T> {
     /// Retires whole batches of entry bytes behind the frontier. A batch with an entry in it, whose probe wrapped
     /// around, is skipped: its bytes leave with the generation.
     fn retire_passed(&mut self, main: &Generation<T>) {
-        if size_of::<T>() == 0 || !self.generation.can_retire() {
+        if self.hands_on == HandsOn::No && (size_of::<T>() == 0 || !self.generation.can_retire()) {
             return;
         }
         let passed = self.nevacuate() * size_of::<T>() / pacing::RETIRE_BYTES * pacing::RETIRE_BYTES;
@@ -255,7 +268,10 @@ impl<T> Old<T> {
             return;
         }
         let (first, end) = (self.retired / size_of::<T>(), passed.div_ceil(size_of::<T>()));
-        if !self.generation.any_full(first, end) && !self.hand_on(passed, main) {
+        if !self.generation.any_full(first, end)
+            && !self.hand_on(passed, main)
+            && self.generation.can_retire()
+        {
             // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled.
             unsafe { self.generation.retire_entries(self.retired, passed) };
         }
@@ -265,16 +281,21 @@ impl<T> Old<T> {
     /// Moves the pages of the bytes from `retired` to `passed`, which are dead, to where `main` will need pages next: the
     /// same way ahead of the frontier each time, so that the mappings of all batches merge into one. Returns whether
     /// they moved.
-    fn hand_on(&self, passed: usize, main: &Generation<T>) -> bool {
+    fn hand_on(&mut self, passed: usize, main: &Generation<T>) -> bool {
         let ahead = pacing::HAND_ON_AHEAD;
         let (at, upto) = (self.retired + ahead, passed + ahead);
         let slots = at / size_of::<T>()..upto.div_ceil(size_of::<T>());
-        if !self.hands_on || slots.end > main.slots() || main.any_full(slots.start, slots.end) {
+        if self.hands_on == HandsOn::No || slots.end > main.slots() || main.any_full(slots.start, slots.end) {
             return false;
         }
         // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled. Nor is one of
         // those in `main` full.
-        unsafe { self.generation.hand_entries_on(self.retired, passed, main, at) }
+        let moved = unsafe { self.generation.hand_entries_on(self.retired, passed, main, at) };
+        if moved && self.hands_on == HandsOn::May {
+            self.generation.begin_handing_on();
+            self.hands_on = HandsOn::Does;
+        }
+        moved
     }
 
     /// Checks that dead memory holds no entry, and that bounds are in order.
@@ -292,7 +313,7 @@ impl<T> Old<T> {
     pub(crate) fn retire_tags(&mut self) -> bool {
         debug_assert!(self.is_drained_of_entries());
         self.settled = self.generation.slots();
-        if !self.generation.can_retire() {
+        if !self.retires() {
             return true;
         }
         if self.retire_from > 0 {

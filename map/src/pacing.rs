@@ -44,7 +44,7 @@ mod tuning {
     /// Homes moved by one step: with the 15 positions that their windows reach beyond, 127 bits of a `u128`.
     pub(crate) const STEP_HOMES: usize = 112;
     /// Writes per step.
-    pub(crate) const STEP_WRITES: u32 = 4;
+    pub(crate) const STEP_WRITES: u32 = 2;
     /// Entries above this many bytes move in steps of 16 homes, one step a write.
     pub(crate) const STEP_ENTRY_BYTES: usize = 256;
     /// Fewest slots of a table that shrinks by itself: 2^8 buckets.

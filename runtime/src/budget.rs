@@ -3,8 +3,9 @@
 //!
 //! A page that left and comes back costs a page fault: about 1.4 us, as much as hundreds of allocations. A program
 //! that allocates and frees the same large block over and over would pay that for each page each time. So pages that
-//! come back are a debt, paid off at a fixed rate, and while the debt is too high nothing leaves by policy. At
-//! [`RATE`], faults take less than 1 % of a program's time at worst. Walks that find less than they cost take 1 % of the time, beyond
+//! come back soon are a debt, paid off at a fixed rate, and while the debt is too high nothing leaves by policy. At
+//! [`RATE`], faults take less than 1 % of such a program's time. Memory that others could use for [`LONG_NS`] before it came
+//! back is no debt. Walks that find less than they cost take 1 % of the time, beyond
 //! what a burst may take at once.
 //!
 //! Pure: sizes and time in, decision out. No locks.
@@ -16,6 +17,9 @@ const ALLOWANCE: u64 = 32 << 20;
 /// More debt than this is forgiven, so that it is paid within seconds.
 const MOST: u64 = 256 << 20;
 
+/// So long after the last release what comes back is no debt.
+const LONG_NS: u64 = 1_000_000_000;
+
 /// What is known about pages that left by policy. All sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -26,6 +30,8 @@ pub(crate) struct Budget {
     pub(crate) debt: u64,
     /// The time of the last look, in nanoseconds.
     pub(crate) at_ns: u64,
+    /// The time of the last release by policy that gave anything back.
+    pub(crate) left_at_ns: u64,
     /// What walks in vain have taken and time has not paid for yet, in nanoseconds, and since when.
     pub(crate) walked_ns: u64,
     pub(crate) paid_at_ns: u64,
@@ -47,7 +53,8 @@ impl Budget {
         let paid = u64::try_from(elapsed * u128::from(RATE) / 1_000_000_000).unwrap_or(u64::MAX);
         let came_back = resident.saturating_sub(self.resident).min(self.away);
         self.away -= came_back;
-        self.debt = self.debt.saturating_sub(paid).saturating_add(came_back).min(MOST);
+        let owed = if now_ns.saturating_sub(self.left_at_ns) < LONG_NS { came_back } else { 0 };
+        self.debt = self.debt.saturating_sub(paid).saturating_add(owed).min(MOST);
         self.resident = resident;
         // Time too short to pay for a byte is kept for the next look.
         if paid > 0 || now_ns < self.at_ns {
@@ -80,7 +87,10 @@ impl Budget {
     }
 
     /// Notes that `bytes` were given back, which left `resident` bytes.
-    pub(crate) fn gave_back(&mut self, bytes: u64, resident: u64) {
+    pub(crate) fn gave_back(&mut self, bytes: u64, resident: u64, now_ns: u64) {
+        if bytes > 0 {
+            self.left_at_ns = now_ns;
+        }
         self.away = self.away.saturating_add(bytes);
         self.resident = resident;
     }
@@ -92,7 +102,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const SECOND: u64 = 1_000_000_000;
-    const NEW: Budget = Budget { resident: 0, away: 0, debt: 0, at_ns: 0, walked_ns: 0, paid_at_ns: 0 };
+    const NEW: Budget =
+        Budget { resident: 0, away: 0, debt: 0, at_ns: 0, left_at_ns: 0, walked_ns: 0, paid_at_ns: 0 };
 
     /// A program that takes and frees `burst` bytes every `period`, for `rounds`. Returns how many were given back.
     fn cycles(burst: u64, period: u64, rounds: u64) -> u64 {
@@ -101,7 +112,7 @@ mod tests {
             resident = u64::max(resident, burst);
             if budget.look(resident, round * period) {
                 released += resident;
-                budget.gave_back(resident, 0);
+                budget.gave_back(resident, 0, round * period);
                 resident = 0;
             }
         }
@@ -119,11 +130,28 @@ mod tests {
     fn what_comes_back_is_owed_once() {
         let mut budget = NEW;
         budget.look(500 * MIB, 0);
-        budget.gave_back(200 * MIB, 300 * MIB);
+        budget.gave_back(200 * MIB, 300 * MIB, 0);
         assert!(!budget.look(900 * MIB, 1), "more than the allowance");
         assert_eq!((budget.debt, budget.away), (200 * MIB, 0));
         budget.look(2000 * MIB, 2);
         assert_eq!(budget.debt, 200 * MIB);
+    }
+
+    #[test]
+    fn what_comes_back_late_is_not_owed() {
+        assert_eq!(cycles(1024 * MIB, 2 * SECOND, 50), 50 * 1024 * MIB, "a burst every other second");
+        let mut budget = NEW;
+        budget.look(500 * MIB, SECOND);
+        budget.gave_back(200 * MIB, 300 * MIB, SECOND);
+        budget.gave_back(0, 300 * MIB, 2 * SECOND);
+        assert!(budget.look(500 * MIB, 2 * SECOND), "a release of nothing does not count");
+        assert_eq!((budget.debt, budget.away), (0, 0));
+        budget.gave_back(200 * MIB, 300 * MIB, 3 * SECOND);
+        assert!(!budget.look(500 * MIB, 4 * SECOND - 1));
+        budget.gave_back(50 * MIB, 450 * MIB, 5 * SECOND);
+        let debt = budget.debt;
+        budget.look(500 * MIB, 0);
+        assert_eq!(budget.debt, debt + 50 * MIB, "time that goes back proves nothing");
     }
 
     #[test]
@@ -198,7 +226,7 @@ mod tests {
     #[test]
     fn the_debt_of_a_huge_burst_is_bounded() {
         let mut budget = NEW;
-        budget.gave_back(u64::MAX, 0);
+        budget.gave_back(u64::MAX, 0, 0);
         assert!(!budget.look(u64::MAX, 0));
         assert!(budget.look(u64::MAX, 17 * SECOND));
     }

@@ -5,10 +5,11 @@
 //! [`on_pressure`] runs on a thread that is freeing or allocating memory.
 
 use crate::budget::Budget;
+use crate::events::{self, ReleaseCause};
 use crate::limit::Setting;
 use crate::policy::{self, Action, Policy, Pressure};
-use crate::trace::{self, Cause};
-use crate::{background, os, pace, soft_limit};
+use crate::soft_limit::{self, Kept};
+use crate::{background, os, pace};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Retire, Usage};
@@ -21,7 +22,7 @@ static RELEASES: AtomicU64 = AtomicU64::new(0);
 /// Idle bytes that a release by policy was asked for and could not give back.
 static STUCK: AtomicU64 = AtomicU64::new(0);
 /// The fields of the [`Budget`]. Only who [entered](enter) uses them.
-static BUDGET: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
+static BUDGET: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 const UNSET: u64 = u64::MAX;
 
@@ -88,13 +89,14 @@ pub(crate) fn release_as_asked(options: ReleaseOptions) -> ReleaseReport {
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
     let report = ebbtide_alloc::release(options);
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
-    tell(&report, Cause::Forced);
     settle();
+    tell(&report, ReleaseCause::Forced);
     report
 }
 
-fn tell(report: &ReleaseReport, cause: Cause) {
-    trace::release(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, report, cause);
+/// Tells of a release. The caller has left and settled: who hears of it may do anything.
+fn tell(report: &ReleaseReport, cause: ReleaseCause) {
+    events::released(RELEASES.fetch_add(1, Ordering::SeqCst) + 1, report, cause);
 }
 
 /// Whether the refaults so far count.
@@ -111,16 +113,24 @@ fn review(book: Book) {
         return soft_limit::assist();
     }
     soft_limit::refresh(os::monotonic_ns());
-    let by_limit = soft_limit::keep();
+    let kept = soft_limit::keep();
     let by_policy = if book == Book::Kept && is_done_elsewhere() { None } else { give_back_excess(book) };
     leave();
-    let reports = [(by_limit, Cause::Limit), (by_policy, Cause::Policy)];
-    reports.iter().for_each(|(report, cause)| {
-        if let Some(report) = report {
-            tell(report, *cause);
-        }
-    });
     settle();
+    tell_kept(&kept);
+    if let Some(report) = &by_policy {
+        tell(report, ReleaseCause::Policy);
+    }
+}
+
+/// Tells what the limit did, as [`tell`].
+fn tell_kept(kept: &Kept) {
+    if let Some(report) = &kept.report {
+        tell(report, ReleaseCause::Limit);
+    }
+    if let Some((crossing, at)) = kept.crossing {
+        events::limit_crossed(crossing, at);
+    }
 }
 
 /// Whether the background thread does what the policy wants, if anything. It is told here.
@@ -164,7 +174,7 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
             let mut done = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
             release_tables_behind(&mut done);
             let after = ebbtide_alloc::usage();
-            budget.gave_back(done.released_bytes, after.resident);
+            budget.gave_back(done.released_bytes, after.resident, now);
             let took = u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX);
             budget.walked(done.released_bytes, took);
             stuck_after = stuck_in(after, done.stopped_early);
@@ -227,19 +237,18 @@ pub(crate) fn turn(campaign: &mut Campaign) -> Turn {
     }
     let now = os::monotonic_ns();
     soft_limit::refresh(now);
-    let by_limit = soft_limit::keep();
+    let kept = soft_limit::keep();
     let turn = step(campaign, now);
     leave();
-    if let Some(report) = &by_limit {
-        tell(report, Cause::Limit);
-    }
+    settle();
+    tell_kept(&kept);
     if let Turn::Done { .. } = turn {
         if let Some(report) = campaign.report.take().filter(|report| report.released_bytes > 0) {
-            tell(&report, if campaign.squeezed { Cause::Squeeze } else { Cause::Policy });
+            let squeezed = campaign.squeezed;
+            tell(&report, if squeezed { ReleaseCause::MemoryPressure } else { ReleaseCause::Policy });
         }
         *campaign = Campaign { pressure_at_ns: campaign.pressure_at_ns, ..Campaign::default() };
     }
-    settle();
     turn
 }
 
@@ -282,7 +291,7 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     }
     let done = ebbtide_alloc::release(options);
     let after = ebbtide_alloc::usage();
-    budget.gave_back(done.released_bytes, after.resident);
+    budget.gave_back(done.released_bytes, after.resident, now);
     store_budget(budget);
     campaign.looked_at = campaign.looked_at.saturating_add(done.looked_at_bytes);
     campaign.report = Some(together(campaign.report, done));
@@ -320,14 +329,14 @@ fn together(first: Option<ReleaseReport>, mut last: ReleaseReport) -> ReleaseRep
 }
 
 fn load_budget() -> Budget {
-    let [resident, away, debt, at_ns, walked_ns, paid_at_ns] =
+    let [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns] =
         BUDGET.each_ref().map(|field| field.load(Ordering::SeqCst));
-    Budget { resident, away, debt, at_ns, walked_ns, paid_at_ns }
+    Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns }
 }
 
 fn store_budget(budget: Budget) {
-    let Budget { resident, away, debt, at_ns, walked_ns, paid_at_ns } = budget;
-    let values = [resident, away, debt, at_ns, walked_ns, paid_at_ns];
+    let Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns } = budget;
+    let values = [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns];
     BUDGET.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 

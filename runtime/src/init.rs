@@ -4,24 +4,31 @@
 //! done the allocator keeps what it has, which is a valid state.
 #![allow(unsafe_code, reason = "a link section runs the start-up before main")]
 
-use crate::{environment, governor, trace};
+use crate::{activation, environment, governor, trace};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Starts the runtime if nothing did before.
+/// What every public function calls first.
 pub(crate) fn ensure() {
+    start();
+    activation::check();
+}
+
+/// Starts the runtime if nothing did before.
+fn start() {
     // Relaxed: who sees `true` needs nothing that the starting thread wrote, for each part of the state has a valid
     // value from the beginning.
     if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
         trace::begin(environment::topics());
+        activation::begin();
         governor::begin(environment::policy(), environment::limit());
     }
 }
 
 #[cfg(all(target_os = "linux", not(miri)))]
 extern "C" fn before_main() {
-    ensure();
+    start();
 }
 
 // Without this, a program that only names the global allocator would run under no policy.

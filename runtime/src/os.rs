@@ -5,6 +5,9 @@ use core::ffi::{CStr, c_void};
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
+/// Bytes of a page, as everywhere in ebbtide.
+pub(crate) const PAGE: usize = 4096;
+
 /// Hands the bytes of an environment variable to `look`, `None` if it is not set.
 ///
 /// The bytes are lent for the call only: a later `set_var` may move them.
@@ -33,6 +36,17 @@ pub(crate) fn monotonic_ns() -> u64 {
     // SAFETY: `now` is a live timespec that the call may write to.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec.unsigned_abs().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.unsigned_abs())
+}
+
+/// Asks which of the pages from `start` on, one for each of `states`, are resident: then its lowest bit is 1.
+///
+/// # Errors
+/// The errno, `ENOMEM` if one of the pages is not mapped.
+pub(crate) fn resident_pages(start: usize, states: &mut [u8]) -> Result<(), i32> {
+    // SAFETY: mincore writes one byte a page, and `states` has room for each; of the range itself it reads nothing, and a
+    // range that is not mapped is an error.
+    let result = unsafe { libc::mincore(start as *mut c_void, states.len() * PAGE, states.as_mut_ptr()) };
+    if result == 0 { Ok(()) } else { Err(errno()) }
 }
 
 /// Processor time of the calling thread, in nanoseconds.
@@ -112,8 +126,8 @@ pub(crate) fn wake(word: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) };
 }
 
-/// Bytes of the stack of a thread: all that a release puts there is a few KiB.
-const STACK: usize = 256 << 10;
+/// Bytes of the stack of a thread: a release puts a few KiB there, what hears of it some more.
+const STACK: usize = 1 << 20;
 
 /// Starts a thread that nobody joins, named `ebbtide`, with all signals blocked: the program's handlers must not run
 /// there. Not by std, whose way allocates and takes locks that the caller's callers may hold. The error is errno's.
@@ -144,7 +158,7 @@ pub(crate) fn spawn(work: fn()) -> Result<(), i32> {
         let mut refused = libc::pthread_create(&raw mut thread, &raw const attributes, start, argument);
         if refused == libc::EINVAL {
             // The program's thread locals alone need more.
-            libc::pthread_attr_setstacksize(&raw mut attributes, 64 * STACK);
+            libc::pthread_attr_setstacksize(&raw mut attributes, 16 * STACK);
             refused = libc::pthread_create(&raw mut thread, &raw const attributes, start, argument);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut());
@@ -163,6 +177,12 @@ pub(crate) fn in_forked_child(work: extern "C" fn()) {
 /// libc declares the handler as unsafe to call.
 fn as_libc_wants(work: extern "C" fn()) -> unsafe extern "C" fn() {
     work
+}
+
+/// The calling thread's errno.
+fn errno() -> i32 {
+    // SAFETY: the address of this thread's errno, valid while the thread lives.
+    unsafe { libc::__errno_location().read() }
 }
 
 /// Runs `work` and leaves `errno` as it was before: `work` may run inside a free, which must not change it.

@@ -27,7 +27,7 @@ pub enum Policy {
     /// more leaves. Checked on the allocator's slow paths, by the thread that frees, when the idle bytes pass the
     /// goal by half of it and 4 MiB at least, so that a steady program takes no new page faults.
     ///
-    /// Memory that leaves and comes back right away is only let go at 16 MiB a second (after the first 32 MiB), so
+    /// Memory that leaves and comes back within a second is only let go at 16 MiB a second (after the first 32 MiB), so
     /// that a program which frees and takes the same block over and over does not spend its time on page faults. What
     /// it thus keeps leaves with a later free, or when asked for.
     ///

@@ -107,11 +107,18 @@ pub(crate) fn is_followed() -> bool {
     SHARE.load(Ordering::SeqCst) != 0
 }
 
-/// The release that the limit demands now, if any. The caller has entered.
-pub(crate) fn keep() -> Option<ReleaseReport> {
+/// What the limit did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) report: Option<ReleaseReport>,
+    pub(crate) crossing: Option<(Crossing, Standing)>,
+}
+
+/// Does the release that the limit demands now, if any. The caller has entered, and tells of it when it has left.
+pub(crate) fn keep() -> Kept {
     let before = standing();
     if before.limit == limit::NONE {
-        return None;
+        return Kept::default();
     }
     let start = os::monotonic_ns();
     let mut limiter = load();
@@ -124,10 +131,7 @@ pub(crate) fn keep() -> Option<ReleaseReport> {
     let after = standing();
     let crossing = limiter.crossing(after);
     store(limiter);
-    if let Some(crossing) = crossing {
-        tell(crossing, after);
-    }
-    report
+    Kept { report, crossing: crossing.map(|crossing| (crossing, after)) }
 }
 
 /// For a thread that finds another at work on a release: gives back what it has just taken itself, if memory is above
@@ -144,10 +148,6 @@ fn options(at: Standing, wanted: u64) -> ReleaseOptions {
     let options = ReleaseOptions::new().max_bytes(wanted);
     // Slots in the caches of busy threads are soon fetched again: they are the last to go.
     if at.total > at.limit { options } else { options.spare_caches() }
-}
-
-fn tell(crossing: Crossing, at: Standing) {
-    trace::crossing(crossing, at);
 }
 
 /// The bounds to set: of all resident memory, from where on one thread looks to where all do, and of idle memory.

@@ -3,6 +3,7 @@
 //! No lock: the topics and the start time are atomics, set once by [`begin`] before they are read. No allocation, since
 //! a release may run inside a free.
 
+use crate::events::{self, ReleaseCause};
 use crate::limit::{self, Crossing, Standing};
 use crate::line::Line;
 use crate::os;
@@ -32,30 +33,6 @@ impl Topics {
     }
 }
 
-/// Why a release ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// The program asked.
-    Forced,
-    /// The policy in force asked.
-    Policy,
-    /// The memory limit asked.
-    Limit,
-    /// The kernel is short of memory.
-    Squeeze,
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Forced => "(forced)",
-            Self::Policy => "(policy)",
-            Self::Limit => "(limit)",
-            Self::Squeeze => "(memory pressure)",
-        })
-    }
-}
-
 static TOPICS: AtomicU8 = AtomicU8::new(0);
 static START_NS: AtomicU64 = AtomicU64::new(0);
 
@@ -65,10 +42,8 @@ pub(crate) fn begin(topics: Topics) {
     // out wrong in a way that matters.
     START_NS.store(os::monotonic_ns(), Ordering::Relaxed);
     TOPICS.store(topics.0, Ordering::Relaxed);
-    // Maps that nobody listens to are spared the work. This takes a lock of the map layer, which nobody else holds
-    // for longer than a copy of a pointer.
-    if topics.has(Topics::MAP) {
-        ebbtide_map::set_observer(map);
+    if topics.has(Topics::MAP) || cfg!(feature = "tracing") {
+        events::listen_to_maps();
     }
 }
 
@@ -81,14 +56,14 @@ fn since_start() -> Duration {
 }
 
 /// Traces a release: the `number`-th of this process.
-pub(crate) fn release(number: u64, report: &ReleaseReport, cause: Cause) {
+pub(crate) fn release(number: u64, report: &ReleaseReport, cause: ReleaseCause) {
     if traced(Topics::RELEASE) {
         release_line(number, since_start(), report, cause).emit();
     }
 }
 
-fn release_line(number: u64, at: Duration, report: &ReleaseReport, cause: Cause) -> Line {
-    Line::new(format_args!("ebbtide release {number} @{}: {report} {cause}", Seconds(at)))
+fn release_line(number: u64, at: Duration, report: &ReleaseReport, cause: ReleaseCause) -> Line {
+    Line::new(format_args!("ebbtide release {number} @{}: {report} ({cause})", Seconds(at)))
 }
 
 /// Traces that memory crossed its limit.
@@ -131,10 +106,9 @@ impl fmt::Display for Bound {
     }
 }
 
-/// Traces the end of a map's growth or shrink. The map is borrowed meanwhile: nothing here touches it.
-fn map(event: &MapEvent<'_>) {
-    // Untimed are the small ones. A program may have a million of them, and they move in no time.
-    if !event.name.is_empty() || event.elapsed_ns > 0 {
+/// Traces the end of a map's growth or shrink.
+pub(crate) fn map(event: &MapEvent<'_>) {
+    if traced(Topics::MAP) {
         Evacuation::of(event).line(since_start()).emit();
     }
 }
@@ -242,11 +216,12 @@ mod tests {
     #[test]
     fn release_line_is_the_contract() {
         assert_eq!(
-            text(&release_line(7, Duration::from_millis(12_402), &report(), Cause::Forced)),
+            text(&release_line(7, Duration::from_millis(12_402), &report(), ReleaseCause::Forced)),
             "ebbtide release 7 @12.402s: 192.0 MiB released, 4.0 MiB blocked (live 3.0, cached 1.0), 8.0 MiB in use, \
              rss 214.0->22.0 MiB, 3.1 ms, 41 calls (forced)\n"
         );
-        let by_policy = text(&release_line(8, Duration::from_micros(1_000_999), &report(), Cause::Policy));
+        let by_policy =
+            text(&release_line(8, Duration::from_micros(1_000_999), &report(), ReleaseCause::Policy));
         assert!(by_policy.starts_with("ebbtide release 8 @1.000s: ") && by_policy.ends_with(" (policy)\n"));
     }
 

@@ -1,7 +1,8 @@
 //! The life of one map in a process of its own: grown, then all but a twentieth removed, then asked for its memory.
 //!
 //! The longest single operation is taken by the wall and by the thread's processor time, which leaves out what other
-//! programs on the machine take; of several runs the best counts, since a pause of the map's own comes back in each.
+//! programs on the machine take; of several runs the best counts, since a pause of the map's own comes back in each. How
+//! long operations take that do nothing says what the machine adds.
 
 use std::hash::Hash;
 use std::hint::black_box;
@@ -23,7 +24,14 @@ enum Of {
 }
 
 /// What the life of a map shows: the name of its row, its unit, and which of the runs counts.
-const FIELDS: [(&str, &str, &str, Of); 10] = [
+const FIELDS: [(&str, &str, &str, Of); 12] = [
+    ("nothing_us", "longest of as many operations that do nothing, life to", "us", Of::Best),
+    (
+        "nothing_cpu_us",
+        "longest of as many operations that do nothing, processor time, life to",
+        "us",
+        Of::Best,
+    ),
     ("worst_insert_us", "worst single insert, growing to", "us", Of::Best),
     ("worst_insert_cpu_us", "worst single insert, processor time, growing to", "us", Of::Best),
     ("worst_remove_us", "worst single remove, from", "us", Of::Best),
@@ -166,7 +174,11 @@ fn live<K: Eq + Hash, V, M: Mapping<K, V>>(
     let fit = resident_mib();
     let mut end = Worst::default();
     end.time(|| drop(map));
+    let mut nothing = Worst::default();
+    (0..len).for_each(|_| nothing.time(|| ()));
     json!({
+        "nothing_us": micros(nothing.wall),
+        "nothing_cpu_us": micros(nothing.processor),
         "worst_insert_us": micros(inserts.wall),
         "worst_insert_cpu_us": micros(inserts.processor),
         "worst_remove_us": micros(removes.wall),

@@ -110,7 +110,10 @@ impl<K, V, S> HashMap<K, V, S> {
     #[inline]
     #[must_use]
     pub fn with_capacity_and_hasher(capacity: usize, hash_builder: S) -> Self {
-        let table = Table::with_capacity(capacity).unwrap_or_else(|error| error.raise());
+        let table = match capacity {
+            0 => Table::new(),
+            _ => Table::with_capacity(capacity).unwrap_or_else(|error| error.raise()),
+        };
         Self { hash_builder, table }
     }
 

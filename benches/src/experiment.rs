@@ -1,0 +1,63 @@
+//! What the experiments in `examples/` share: child processes, curves from what these print, and the report.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::args::Args;
+use crate::chart::{Chart, Curve};
+use crate::child::target_dir;
+use crate::page;
+use crate::table::Table;
+
+/// Runs this program again as `child WORDS..` with these variables, and reads the line of JSON that it prints.
+///
+/// # Errors
+/// If it cannot be run, fails, or prints anything else.
+pub fn run_self(words: &[&str], variables: &[(&str, &str)]) -> Result<Value, String> {
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut command = Command::new(program);
+    command.arg("child").args(words).envs(variables.iter().copied()).stderr(Stdio::inherit());
+    let output = command.output().map_err(|error| format!("cannot run this program: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", words.join(" "), output.status));
+    }
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{} printed no JSON: {error}", words.join(" ")))
+}
+
+/// The words after `child`, in a process that [`run_self`] started.
+#[must_use]
+pub fn child_words() -> Option<Vec<String>> {
+    let mut words = std::env::args().skip(1);
+    (words.next()? == "child").then(|| words.collect())
+}
+
+/// The `column`-th size in the `points` of a child, from 1 on, as a curve.
+#[must_use]
+pub fn curve(name: &str, outcome: &Value, column: usize) -> Curve {
+    let rows = outcome["points"].as_array().map_or(&[][..], Vec::as_slice);
+    let mib = |value: &Value| value.as_f64().map(|bytes| bytes / f64::from(1 << 20));
+    let points = rows.iter().filter_map(|row| Some((row[0].as_f64()?, mib(&row[column])?)));
+    Curve { name: name.to_owned(), points: points.collect() }
+}
+
+/// Prints the table and writes the page, to `<target>/NAME.html` unless the options name a file.
+///
+/// # Errors
+/// If the page cannot be drawn or written.
+pub fn report(name: &str, args: &Args, lead: &str, charts: &[Chart], table: &Table) -> Result<(), String> {
+    println!("{lead}\n\n{table}");
+    let path = match &args.html {
+        Some(path) => path.clone(),
+        None => target_dir()?.join(format!("{name}.html")),
+    };
+    write(&path, &page::html(&format!("ebbtide: {name}"), lead, charts, table)?)?;
+    println!("chart: {}", path.display());
+    Ok(())
+}
+
+fn write(path: &PathBuf, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
