@@ -45,7 +45,8 @@ const FIELDS: [(&str, &str, &str, Of); 12] = [
 ];
 
 /// What the maps hold.
-const KINDS: [(&str, &str); 3] = [("u64", ""), ("wide", ", 64-byte values"), ("text", ", String keys")];
+const KINDS: [(&str, &str); 3] =
+    [("u64", ", u64 values"), ("wide", ", 64-byte values"), ("text", ", String keys")];
 
 /// Adds the rows of all lives to `len` entries.
 pub(crate) fn rows(len: usize, rows: &mut Rows<'_>) -> Result<(), String> {
