@@ -54,7 +54,7 @@ mod tuning {
     pub(crate) const WHOLE_SLOTS: usize = 2048;
     /// And at most this many bytes of entries, since copying and first touching them takes time, too.
     pub(crate) const WHOLE_BYTES: usize = 128 << 10;
-    /// Homes moved by one step: with the 15 positions that their windows reach beyond, 127 bits of a `u128`.
+    /// Homes moved by one step: seven windows.
     pub(crate) const STEP_HOMES: usize = 112;
     /// Writes per step.
     pub(crate) const STEP_WRITES: u32 = 2;
@@ -113,7 +113,6 @@ pub(crate) const FIRST_SLOTS: usize = 4;
 pub(crate) const LEAST_FLOOR: usize = load_limit(tuning::SHRINK_SLOTS / 2);
 
 static_assertions::const_assert!(STEP_HOMES >= HOMES_PER_WRITE * tuning::STEP_WRITES as usize);
-static_assertions::const_assert!(STEP_HOMES + WIDTH <= 128);
 static_assertions::const_assert!(STEP_HOMES + WIDTH <= tuning::WHOLE_BYTES / tuning::STEP_ENTRY_BYTES);
 static_assertions::const_assert!(STEP_HOMES + WIDTH <= 2 * tuning::WHOLE_SLOTS);
 static_assertions::const_assert!(HOMES_PER_WRITE.is_multiple_of(WIDTH) && STEP_HOMES.is_multiple_of(WIDTH));

@@ -1,8 +1,8 @@
 //! [`Scan`]: visits each entry of a table once, in both generations during a change.
 //!
 //! # Order
-//! Entries come a chunk of some hundreds or thousands of slots at a time, and chunks in an order that jumps through the table. In the
-//! order of slots, which is nearly that of hashes, putting the entries of one map into another one with the same
+//! Entries come a chunk of some hundreds to tens of thousands of slots at a time, and chunks in an order that jumps through
+//! the table. In the order of slots, which is nearly that of hashes, putting the entries of one map into another one with the same
 //! hasher fills a part of that one's homes twice before the rest is filled once. Its probes then grow with the square
 //! root of its size (rust-lang/rust#36481 tells of the like). A chunk is a page or more of entries, so memory is read
 //! as fast as in order.

@@ -28,7 +28,7 @@ use crate::table::Table;
 ///
 /// # What one operation costs at most
 /// An insert or remove amid a change does a share of it that does not grow with the map. Entries of up to 256 bytes: each
-/// fourth such operation visits 112 slots, hashes and moves what is in them, and gives back, or hands on to the new
+/// second such operation visits 112 slots, hashes and moves what is in them, and gives back, or hands on to the new
 /// bucket array, 128 KiB behind itself at most. Larger entries: each operation visits 16 slots. Tables of at most 2,048
 /// slots and 128 KiB of entries move whole, in the operation that finds them full. A change ends before the new bucket
 /// array can fill, whatever the mix of inserts and removes, and churn goes on like that for ever: what removals leave
