@@ -11,7 +11,7 @@ use ebbtide::{Event, ReleaseCause};
 use ebbtide_benches::args::Args;
 use ebbtide_benches::block::Block;
 use ebbtide_benches::chart::{Chart, Curve};
-use ebbtide_benches::experiment::{child_words, curve, report, run_self};
+use ebbtide_benches::experiment::{curve, report, run, run_self};
 use ebbtide_benches::memory::rss_counter;
 use ebbtide_benches::rng::Rng;
 use ebbtide_benches::sampler::Sampler;
@@ -30,17 +30,7 @@ const LEAD: &str = "Fits: six rounds, each of which fills 70 % of the limit with
                     freed. Total is what the limit is on; a step is a thousand blocks taken or freed.";
 
 fn main() -> ExitCode {
-    let result = match child_words() {
-        Some(words) => child(&words),
-        None => parent(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("limit: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run("limit", parent, child)
 }
 
 fn parent() -> Result<(), String> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ebbtide::HashMap;
 use ebbtide_benches::args::Args;
 use ebbtide_benches::chart::Chart;
-use ebbtide_benches::experiment::{child_words, curve, report, run_self};
+use ebbtide_benches::experiment::{curve, report, run, run_self};
 use ebbtide_benches::memory::{rss, rss_counter};
 use ebbtide_benches::sampler::Sampler;
 use ebbtide_benches::table::{Table, mib};
@@ -25,17 +25,7 @@ const LEAD: &str = "A map is filled, 95 % of its entries are removed, nothing ha
                     All in MiB.";
 
 fn main() -> ExitCode {
-    let result = match child_words() {
-        Some(words) => child(&words),
-        None => parent(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("shrink: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run("shrink", parent, child)
 }
 
 fn parent() -> Result<(), String> {

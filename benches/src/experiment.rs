@@ -1,7 +1,7 @@
 //! What the experiments in `examples/` share: child processes, curves from what these print, and the report.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::Value;
 
@@ -27,11 +27,25 @@ pub fn run_self(words: &[&str], variables: &[(&str, &str)]) -> Result<Value, Str
         .map_err(|error| format!("{} printed no JSON: {error}", words.join(" ")))
 }
 
-/// The words after `child`, in a process that [`run_self`] started.
-#[must_use]
-pub fn child_words() -> Option<Vec<String>> {
+/// The whole of an experiment's `main`: `parent`, or, in a process that [`run_self`] started, `child` with its words. An
+/// error is one line under the experiment's `name`.
+pub fn run(
+    name: &str,
+    parent: impl FnOnce() -> Result<(), String>,
+    child: impl FnOnce(&[String]) -> Result<(), String>,
+) -> ExitCode {
     let mut words = std::env::args().skip(1);
-    (words.next()? == "child").then(|| words.collect())
+    let result = match words.next() {
+        Some(first) if first == "child" => child(&words.collect::<Vec<_>>()),
+        _ => parent(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The `column`-th size in the `points` of a child, from 1 on, as a curve.
