@@ -1,11 +1,14 @@
 //! Pages that a map hands on from one generation to the next, or retires: whatever the policy, entries are where they
 //! were, the heap is whole, and the mappings that moving pages makes stay few.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use ebbtide::{HashMap, Policy};
 use ebbtide_tests::memory::heap_mappings;
 use ebbtide_tests::rng::Rng;
 
-use crate::harness::{Case, skipped, start};
+use crate::harness::{Case, StopOnDrop, skipped, start};
 use crate::limits::{lock_all, unlock_all};
 
 pub(crate) const CASES: &[Case] = &[
@@ -13,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "map_pages_under_percent_0", run: || live(Policy::Percent(0), 1_000_000) },
     Case { name: "map_pages_under_off", run: || live(Policy::Off, 2_000_000) },
     Case { name: "map_pages_as_the_policy_changes", run: map_pages_as_the_policy_changes },
+    Case { name: "map_pages_beside_releases", run: map_pages_beside_releases },
     Case { name: "map_pages_in_locked_memory", run: map_pages_in_locked_memory },
 ];
 
@@ -22,11 +26,13 @@ struct Checked {
     model: Vec<u64>,
     rng: Rng,
     most_mappings: usize,
+    /// No other thread changes the heap, so that it can be verified.
+    alone: bool,
 }
 
 impl Checked {
     fn new(keys: usize) -> Self {
-        Self { map: HashMap::new(), model: vec![0; keys], rng: Rng::new(5), most_mappings: 0 }
+        Self { map: HashMap::new(), model: vec![0; keys], rng: Rng::new(5), most_mappings: 0, alone: true }
     }
 
     fn insert(&mut self, key: usize) {
@@ -69,7 +75,9 @@ impl Checked {
             seen += 1;
         }
         assert_eq!(seen, self.map.len());
-        assert_eq!(ebbtide_alloc::verify(), Ok(()));
+        if self.alone {
+            assert_eq!(ebbtide_alloc::verify(), Ok(()));
+        }
     }
 
     fn grow(&mut self) {
@@ -112,6 +120,34 @@ fn live(policy: Policy, keys: usize) {
     assert!(all.most_mappings < MOST_MAPPINGS, "{} mappings", all.most_mappings);
     drop(all);
     assert_eq!(ebbtide_alloc::verify(), Ok(()));
+}
+
+/// Another thread gives back whatever is idle while pages move, are retired and are reused.
+fn map_pages_beside_releases() {
+    start(Policy::Percent(10));
+    let mut all = Checked { alone: false, ..Checked::new(600_000) };
+    let stop = AtomicBool::new(false);
+    let releases = thread::scope(|scope| {
+        let releasing = scope.spawn(|| {
+            let mut releases = 0;
+            while !stop.load(Ordering::Relaxed) {
+                ebbtide::free_os_memory();
+                releases += 1;
+            }
+            releases
+        });
+        let ended = StopOnDrop(&stop);
+        for _ in 0..2 {
+            all.grow();
+            all.churn();
+            all.shrink();
+        }
+        drop(ended);
+        releasing.join().expect("releases do not panic")
+    });
+    assert!(releases > 10, "{releases} releases");
+    all.alone = true;
+    all.check();
 }
 
 /// Generations some pages of which were handed on and some kept.
