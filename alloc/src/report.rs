@@ -229,15 +229,10 @@ impl fmt::Display for ReleaseReport {
             write!(f, ", other {}", Mib(other))?;
         }
         let micros = self.elapsed.as_micros();
-        write!(
-            f,
-            "), {} MiB in use, rss {}->{} MiB, {}.{} ms, {} calls",
-            Mib(self.in_use_bytes),
-            Mib(self.rss_before),
-            Mib(self.rss_after),
-            micros / 1000,
-            micros % 1000 / 100,
-            self.syscalls
-        )
+        write!(f, "), {} MiB in use", Mib(self.in_use_bytes))?;
+        if self.rss_before > 0 || self.rss_after > 0 {
+            write!(f, ", rss {}->{} MiB", Mib(self.rss_before), Mib(self.rss_after))?;
+        }
+        write!(f, ", {}.{} ms, {} calls", micros / 1000, micros % 1000 / 100, self.syscalls)
     }
 }

@@ -50,12 +50,14 @@ mod environment;
 mod events;
 mod global;
 mod governor;
+mod group_limit;
 mod init;
 mod limit;
 mod line;
 mod os;
 mod pace;
 mod policy;
+mod quiet;
 mod soft_limit;
 pub mod testing;
 mod trace;
@@ -141,6 +143,9 @@ pub fn idle() {
 #[must_use]
 pub fn mem_stats() -> MemStats {
     init::ensure();
+    if governor::look_at_files() {
+        governor::settle();
+    }
     let mut stats = ebbtide_alloc::mem_stats();
     stats.limit = soft_limit::current();
     stats
@@ -251,8 +256,21 @@ pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
 }
 
 /// Has the soft memory limit follow `ratio` of the control group's: as [`limit_from_cgroup`], and read again as memory
-/// grows, and every ten seconds under [`Policy::Background`], though never more often than every two seconds. Returns
-/// the limit that is in force now; [`set_memory_limit`] ends it. `EBBTIDE_MEMORY_LIMIT=cgroup:90%` does the same.
+/// grows (at most each 20 ms), and every ten seconds under [`Policy::Background`]. Returns the limit that is in force now;
+/// [`set_memory_limit`] ends it. `EBBTIDE_MEMORY_LIMIT=cgroup:90%` does the same.
+///
+/// # What is held open
+/// Up to 16 files of limits, those of the nearest groups, so that an allocation that reads them again opens nothing. Their
+/// descriptors have numbers from 500 on (where `RLIMIT_NOFILE` allows that) and are closed on `exec`. A program may close
+/// them: they are told from files of its own, and opened again by the next call of this one, [`set_policy`],
+/// [`free_os_memory`], [`release`] or [`mem_stats`], or by the background thread. The same calls find the group again, at
+/// most every two seconds, when the process was moved to another.
+///
+/// # What is not lost
+/// A file that cannot be read, for want of descriptors or rights, keeps its last limit. Only a file that says `max` or is not
+/// there means that there is none. What is refused from the start is one line on stderr, no limit, and tried again later.
+/// A process that locks itself in by a filter of system calls (seccomp) after the start keeps the limit that it has: from
+/// then on no file is read.
 ///
 /// A `ratio` that is not above 0 and at most 1 changes nothing.
 ///
