@@ -6,7 +6,9 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use ebbtide::Policy;
 use ebbtide_tests::seccomp::{self, Answer};
 
-use crate::harness::{Case, MIB, at_most, skipped, start};
+use crate::harness::{self, Case, MIB, at_most, skipped, start};
 use crate::soft_limit::second_process;
 
 pub(crate) const CASES: &[Case] = &[
@@ -27,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case { name: "quiet_calls_of_trace_lines", run: trace_locked_in },
     Case { name: "quiet_calls_while_a_group_is_followed", run: follow_locked_in },
+    Case { name: "group_limit_is_followed_in_a_container", run: follow_in_a_container },
     Case { name: "group_limit_is_followed_without_descriptors", run: follow_without_descriptors },
     Case { name: "group_limit_survives_a_program_that_closes_all", run: follow_after_closing_all },
     Case { name: "group_limit_is_followed_in_a_forked_child", run: follow_in_a_child },
@@ -302,6 +305,35 @@ fn follow_in_a_child() {
     // SAFETY: `status` is live.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     assert_eq!(status, 0, "the child");
+}
+
+/// A process in a container has a filter from the start, and cannot tell when it gets another one. So what is called when the
+/// heap grows must do without finding or opening files.
+fn follow_in_a_container() {
+    const INSIDE: &str = "EBBTIDE_IN_A_CONTAINER";
+    if std::env::var_os(INSIDE).is_none() {
+        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        command.env(INSIDE, "1");
+        // SAFETY: the closure makes system calls and allocates, which this allocator allows in the child of a fork.
+        unsafe {
+            command.pre_exec(|| seccomp::forbid(&[libc::SYS_acct], Answer::Refuse(libc::EPERM)));
+        }
+        return match harness::finish(command, false) {
+            Ok((status, said)) => {
+                assert!(status.success(), "{status}\n{said}");
+                // Whether it was skipped.
+                eprint!("{said}");
+            }
+            Err(error) => skipped(&format!("no filter: {error}")),
+        };
+    }
+    let Some(group) = follow() else { return };
+    seccomp::forbid(&seccomp::opening_calls(), Answer::NameAndKill).expect("as the first one");
+    group.set("1073741824\n");
+    grow_until(Some(GIB / 2));
+    group.set("134217728\n");
+    grow_until(Some(64 * MIB));
+    churn(1);
 }
 
 /// Once locked in, not even files that are open are asked about.
