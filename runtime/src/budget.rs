@@ -53,6 +53,8 @@ impl Budget {
         let paid = u64::try_from(elapsed * u128::from(RATE) / 1_000_000_000).unwrap_or(u64::MAX);
         let came_back = resident.saturating_sub(self.resident).min(self.away);
         self.away -= came_back;
+        // A release in the time to come: the clock went back. It counts from now on, or it would for days.
+        self.left_at_ns = self.left_at_ns.min(now_ns);
         let owed = if now_ns.saturating_sub(self.left_at_ns) < LONG_NS { came_back } else { 0 };
         self.debt = self.debt.saturating_sub(paid).saturating_add(owed).min(MOST);
         self.resident = resident;
@@ -212,6 +214,40 @@ mod tests {
         assert!(!budget.look(0, 5));
         assert_eq!(budget.debt, 100 * MIB, "no time went by");
         assert!(budget.look(0, 5 * SECOND), "from there on it does");
+    }
+
+    #[test]
+    fn a_release_in_the_time_to_come_does_not_count_for_ever() {
+        let mut budget = NEW;
+        budget.look(500 * MIB, 1_000_000 * SECOND);
+        budget.gave_back(200 * MIB, 300 * MIB, 1_000_000 * SECOND);
+        // The clock goes back by days, then runs.
+        budget.look(300 * MIB, 5 * SECOND);
+        assert!(budget.look(500 * MIB, 7 * SECOND), "it came back late");
+        assert_eq!((budget.debt, budget.away), (0, 0));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_pays_nothing_and_stops_nothing_for_good() {
+        let mut budget = NEW;
+        for _ in 0..1000 {
+            budget.look(400 * MIB, 5);
+            budget.gave_back(100 * MIB, 300 * MIB, 5);
+            budget.walked(0, SECOND);
+        }
+        assert!(!budget.look(400 * MIB, 5) && !budget.may_walk(5));
+        assert!(budget.debt <= MOST && budget.wait_ns() <= 60 * SECOND);
+        assert!(
+            budget.look(400 * MIB, 5 + budget.wait_ns()) && budget.may_walk(20 * SECOND),
+            "it runs again"
+        );
+        let mut budget = NEW;
+        for now in [0, u64::MAX, 0, u64::MAX, 1] {
+            budget.look(400 * MIB, now);
+            budget.gave_back(400 * MIB, 0, now);
+            budget.may_walk(now);
+        }
+        assert!(budget.debt <= MOST);
     }
 
     #[test]

@@ -6,10 +6,11 @@
 
 use crate::budget::Budget;
 use crate::events::{self, ReleaseCause};
+use crate::group_limit::{self, Access};
 use crate::limit::Setting;
 use crate::policy::{self, Action, Policy, Pressure};
 use crate::soft_limit::{self, Kept};
-use crate::{background, os, pace};
+use crate::{background, os, pace, quiet, trace};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Retire, Usage};
@@ -72,6 +73,7 @@ pub(crate) fn current() -> Policy {
 pub(crate) fn set(policy: Policy) -> Policy {
     let before = decode(POLICY.swap(encode(policy), Ordering::SeqCst));
     background::policy_changed();
+    look_at_files();
     settle();
     // A new policy begins with a clean book: what leaves by this call, the program asked for.
     review(Book::New);
@@ -84,8 +86,16 @@ pub(crate) fn limit_changed() {
     review(Book::Kept);
 }
 
+/// For calls that the program makes itself: files may be opened here that are only read again elsewhere. Returns whether
+/// that has changed the limit.
+pub(crate) fn look_at_files() -> bool {
+    quiet::reopen();
+    soft_limit::refresh(Access::Open)
+}
+
 /// A release that the program asked for. It waits for one that is under way.
 pub(crate) fn release_as_asked(options: ReleaseOptions) -> ReleaseReport {
+    look_at_files();
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
     let report = ebbtide_alloc::release(options);
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
@@ -112,7 +122,7 @@ fn review(book: Book) {
     if !enter() {
         return soft_limit::assist();
     }
-    soft_limit::refresh(os::monotonic_ns());
+    soft_limit::refresh(Access::Held);
     let kept = soft_limit::keep();
     let by_policy = if book == Book::Kept && is_done_elsewhere() { None } else { give_back_excess(book) };
     leave();
@@ -171,7 +181,7 @@ fn give_back_excess(book: Book) -> Option<ReleaseReport> {
             let high = *policy::bounds(current(), before.handed, stuck).end();
             stuck_after = stuck.saturating_add(before.idle().saturating_sub(high)).saturating_add(A_LITTLE);
         } else {
-            let mut done = ebbtide_alloc::release(ReleaseOptions::new().max_bytes(bytes));
+            let mut done = quiet::release(ReleaseOptions::new().max_bytes(bytes));
             release_tables_behind(&mut done);
             let after = ebbtide_alloc::usage();
             budget.gave_back(done.released_bytes, after.resident, now);
@@ -236,7 +246,7 @@ pub(crate) fn turn(campaign: &mut Campaign) -> Turn {
         return Turn::After(BUSY_WAIT_NS);
     }
     let now = os::monotonic_ns();
-    soft_limit::refresh(now);
+    soft_limit::refresh(Access::Open);
     let kept = soft_limit::keep();
     let turn = step(campaign, now);
     leave();
@@ -289,7 +299,7 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     if campaign.report.is_some() {
         options = options.spare_caches();
     }
-    let done = ebbtide_alloc::release(options);
+    let done = quiet::release(options);
     let after = ebbtide_alloc::usage();
     budget.gave_back(done.released_bytes, after.resident, now);
     store_budget(budget);
@@ -312,7 +322,7 @@ fn is_squeezed(campaign: &mut Campaign, now: u64) -> bool {
         return false;
     }
     campaign.pressure_at_ns = now;
-    soft_limit::memory_pressure().is_some_and(|pressure| pressure >= SQUEEZED)
+    group_limit::memory_pressure().is_some_and(|pressure| pressure >= SQUEEZED)
 }
 
 /// Two releases in a row as one.
@@ -359,6 +369,8 @@ fn leave() {
 extern "C" fn forget_releases() {
     UNDER_WAY.store(0, Ordering::SeqCst);
     background::forget();
+    group_limit::forked();
+    trace::forked();
     ebbtide_alloc::bound_idle(0..=0);
     ebbtide_alloc::bound_resident(0..=u64::MAX);
 }

@@ -4,7 +4,7 @@
 //! done the allocator keeps what it has, which is a valid state.
 #![allow(unsafe_code, reason = "a link section runs the start-up before main")]
 
-use crate::{activation, environment, governor, trace};
+use crate::{activation, environment, governor, os, trace};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -20,6 +20,7 @@ fn start() {
     // Relaxed: who sees `true` needs nothing that the starting thread wrote, for each part of the state has a valid
     // value from the beginning.
     if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
+        os::sandbox::begin();
         trace::begin(environment::topics());
         activation::begin();
         governor::begin(environment::policy(), environment::limit());

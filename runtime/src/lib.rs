@@ -38,9 +38,39 @@
 //! tests of programs that care. If a variable above is set and [`Ebbtide`] is not the global allocator, one line on
 //! stderr says so at the first call of this crate or the first change of a map.
 //!
+//! # Sandboxes
+//! Files are opened before `main`, by calls of this crate that the program makes itself, and by the background thread: never
+//! inside an allocation, a free, or a release by policy or limit. There, files that are open already may be read again (the
+//! control group's limit, if it is followed; what is resident, if releases are traced), and not even that once the process
+//! has installed a filter of system calls (seccomp) after its start. Whether it has is asked by `prctl(PR_GET_SECCOMP)`, at
+//! most each 20 ms and only while one of these two is in use. A filter that kills for that as well needs
+//! `set_memory_limit(memory_limit())` before it is installed, which ends the following.
+//!
+//! # Signals
+//! A signal may come at any time, to any thread, and calls that it interrupts are made again. But allocating, freeing and all
+//! calls of this crate are **not async-signal-safe**: a handler must make none of them, as with the allocator of libc. What
+//! happens to one that does depends on what it interrupted on its own thread:
+//! - the fast path of an allocation or a free of the same size class: a slot may be handed out twice, or be lost. The
+//!   path is a few instructions that nothing guards;
+//! - a slow path: the handler does not wait for the thread's cache and takes or gives single slots instead. It waits for ever
+//!   where the interrupted code holds the lock of the size class or of the page heap, and also in a program that
+//!   has had one thread so far, since whoever works beside a cache for the first time waits for all caches; and what the
+//!   interrupted code was moving in the cache may be handed out twice, as above;
+//! - a release: one by policy or limit begins none inside it, but [`free_os_memory`] in a handler waits for ever;
+//! - a call that follows the control group's limit: [`follow_cgroup_limit`] and [`set_memory_limit`] give up after a second.
+//!
+//! A handler that leaves by `siglongjmp` leaves locks taken behind it, as above. Handlers of the program never run on the
+//! background thread, which blocks all signals.
+//!
+//! # Forks
+//! The child of a `fork` is a full program: policy, limit and subscriptions hold there. The background thread starts anew when it
+//! is needed; where the system refuses it a thread, in parent or child, one line says so, the policy works as
+//! `percent`, and the next [`set_policy`] asks again. The control group's files stay open and are the child's own group's
+//! until a call that may open files finds that it was moved.
+//!
 //! # Invariants and locks
-//! This layer has no locks, [`testing`] aside: its state is a few atomics, since policy runs on threads that are freeing memory. Its
-//! start-up, its hook and its trace lines neither allocate nor panic.
+//! This layer has no locks that anybody waits for in an allocation or a free, [`testing`] aside: its state is a few atomics, since
+//! policy runs on threads that are freeing memory. Its start-up, its hook and its trace lines neither allocate nor panic.
 
 mod activation;
 mod background;
@@ -50,12 +80,14 @@ mod environment;
 mod events;
 mod global;
 mod governor;
+mod group_limit;
 mod init;
 mod limit;
 mod line;
 mod os;
 mod pace;
 mod policy;
+mod quiet;
 mod soft_limit;
 pub mod testing;
 mod trace;
@@ -141,6 +173,9 @@ pub fn idle() {
 #[must_use]
 pub fn mem_stats() -> MemStats {
     init::ensure();
+    if governor::look_at_files() {
+        governor::settle();
+    }
     let mut stats = ebbtide_alloc::mem_stats();
     stats.limit = soft_limit::current();
     stats
@@ -251,8 +286,21 @@ pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
 }
 
 /// Has the soft memory limit follow `ratio` of the control group's: as [`limit_from_cgroup`], and read again as memory
-/// grows, and every ten seconds under [`Policy::Background`], though never more often than every two seconds. Returns
-/// the limit that is in force now; [`set_memory_limit`] ends it. `EBBTIDE_MEMORY_LIMIT=cgroup:90%` does the same.
+/// grows (at most each 20 ms), and every ten seconds under [`Policy::Background`]. Returns the limit that is in force now;
+/// [`set_memory_limit`] ends it. `EBBTIDE_MEMORY_LIMIT=cgroup:90%` does the same.
+///
+/// # What is held open
+/// Up to 16 files of limits, those of the nearest groups, so that an allocation that reads them again opens nothing. Their
+/// descriptors have numbers from 500 on (where `RLIMIT_NOFILE` allows that) and are closed on `exec`. A program may close
+/// them: they are told from files of its own, and opened again by the next call of this one, [`set_policy`],
+/// [`free_os_memory`], [`release`] or [`mem_stats`], or by the background thread. The same calls find the group again, at
+/// most every two seconds, when the process was moved to another.
+///
+/// # What is not lost
+/// A file that cannot be read, for want of descriptors or rights, keeps its last limit. Only a file that says `max` or is not
+/// there means that there is none. What is refused from the start is one line on stderr, no limit, and tried again later.
+/// A process that locks itself in by a filter of system calls (seccomp) after the start keeps the limit that it has: from
+/// then on no file is read.
 ///
 /// A `ratio` that is not above 0 and at most 1 changes nothing.
 ///

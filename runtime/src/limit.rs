@@ -315,6 +315,27 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_stands_still_bounds_the_attempts_and_lets_what_becomes_idle_leave() {
+        let (mut limiter, now) = (Limiter::default(), 7);
+        let stays = at(1200 * MIB, 50 * MIB);
+        let mut tries = 0;
+        for _ in 0..1000 {
+            if let Some(wanted) = limiter.wanted(stays, now) {
+                tries += 1;
+                limiter.tried(wanted, stays, stays, 0, now);
+            }
+        }
+        assert_eq!(tries, 1);
+        assert_eq!(limiter.wanted(at(1200 * MIB, 250 * MIB), now), Some(250 * MIB), "the limit can be kept");
+        for now in [0, u64::MAX, 0, u64::MAX / 2, 1] {
+            if let Some(wanted) = limiter.wanted(stays, now) {
+                limiter.tried(wanted, stays, stays, u64::MAX, now);
+            }
+        }
+        assert!(limiter.wanted(stays, 1 + MOST_REST_NS).is_some(), "two seconds at most, however it jumped");
+    }
+
+    #[test]
     fn each_crossing_is_told_once() {
         let mut limiter = Limiter::default();
         assert_eq!(limiter.crossing(at(LIMIT, 0)), None);

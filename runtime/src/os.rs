@@ -1,9 +1,27 @@
-//! All that this layer asks of the operating system: one page. No call allocates, panics or takes a lock of Rust's.
+//! All that this layer asks of the operating system. No call allocates, panics or takes a lock of Rust's.
+//!
+//! # What each slow path may call
+//! A program may lock itself in, so calls that run inside an allocation or a free are few, and all plain ones:
+//!
+//! | where | calls |
+//! |---|---|
+//! | any allocation or free that meets a bound ([`on_pressure`](crate::governor)) | `clock_gettime` (in the vDSO), those of the allocator's release, `futex` to wake the background thread |
+//! | the same, while a control group's limit is followed, at most each 20 ms | `prctl(PR_GET_SECCOMP)`, `prctl(PR_GET_NO_NEW_PRIVS)`; `fstat` and `pread64` of files that are open already |
+//! | the same, with `EBBTIDE_TRACE` | `write` to stderr; with `release`: the calls of the line above for `/proc/self/statm` |
+//! | the first idle memory under `Policy::Background` | what `pthread_create` calls (`mmap`, `mprotect`, `clone3`, `rt_sigprocmask`), then `prctl(PR_SET_NAME)` on the thread |
+//! | the background thread | all of the above, and opening: `openat`, `read`, `fcntl`, `prlimit64`, `close` |
+//! | start, and calls of this crate that the program makes | the same |
+//!
+//! Once a process has locked itself in since its start ([`sandbox`]), nothing of `openat`, `fstat`, `pread64` is called
+//! any more, on no path, but for `follow_cgroup_limit` and `limit_from_cgroup`, which ask for files by name.
 #![allow(unsafe_code, reason = "libc calls")]
 
 use core::ffi::{CStr, c_void};
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
+
+pub(crate) mod files;
+pub(crate) mod sandbox;
 
 /// Bytes of a page, as everywhere in ebbtide.
 pub(crate) const PAGE: usize = 4096;
@@ -55,56 +73,6 @@ pub(crate) fn thread_cpu_ns() -> u64 {
     // SAFETY: as in `monotonic_ns`.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
     now.tv_sec.unsigned_abs().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.unsigned_abs())
-}
-
-/// Longer lines are cut to this many bytes.
-const LINE: usize = 1024;
-
-/// Calls `line` with each line of a file, without its end. False if the file cannot be read.
-pub(crate) fn each_line(path: &CStr, line: &mut dyn FnMut(&[u8])) -> bool {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    // SAFETY: the path ends with a 0.
-    let file = unsafe { libc::open(path.as_ptr(), flags) };
-    if file < 0 {
-        return false;
-    }
-    let (mut buffer, mut held, mut long) = ([0_u8; LINE], 0, false);
-    let mut good = true;
-    loop {
-        let room = buffer.get_mut(held..).unwrap_or_default();
-        // SAFETY: pointer and length are those of a live slice.
-        let read = unsafe { libc::read(file, room.as_mut_ptr().cast(), room.len()) };
-        let Ok(read) = usize::try_from(read) else {
-            good = false;
-            break;
-        };
-        let end = held + read;
-        let mut from = 0;
-        while let Some(rest) = buffer.get(from..end)
-            && let Some(len) = rest.iter().position(|byte| *byte == b'\n')
-        {
-            // The rest of a line whose beginning was handed on already is no line.
-            if !core::mem::take(&mut long) {
-                line(rest.get(..len).unwrap_or_default());
-            }
-            from += len + 1;
-        }
-        buffer.copy_within(from..end, 0);
-        held = end - from;
-        let full = held == LINE;
-        if (read == 0 || full) && held > 0 && !long {
-            line(buffer.get(..held).unwrap_or_default());
-        }
-        if full {
-            (held, long) = (0, true);
-        }
-        if read == 0 {
-            break;
-        }
-    }
-    // SAFETY: this call opened the file.
-    unsafe { libc::close(file) };
-    good
 }
 
 /// Sleeps while `word` is `expected`, for `time` at most, or wakes for no reason.
@@ -206,27 +174,6 @@ mod tests {
         let path = std::env::var_os("PATH").expect("cargo sets it");
         with_variable(c"PATH", |value| assert_eq!(value, Some(path.as_encoded_bytes())));
         with_variable(c"EBBTIDE_NO_SUCH_VARIABLE", |value| assert_eq!(value, None));
-    }
-
-    fn lines_of(content: &[u8]) -> Vec<Vec<u8>> {
-        let mut file = tempfile::NamedTempFile::new().expect("a place for files");
-        std::io::Write::write_all(&mut file, content).expect("room for it");
-        let path = std::ffi::CString::new(file.path().as_os_str().as_encoded_bytes()).expect("no zero");
-        let mut lines = Vec::new();
-        assert!(each_line(&path, &mut |line| lines.push(line.to_vec())));
-        lines
-    }
-
-    #[test]
-    fn files_are_read_by_lines() {
-        assert!(lines_of(b"").is_empty());
-        assert_eq!(lines_of(b"a\n\nbc"), [b"a".as_slice(), b"", b"bc"]);
-        let long = [b"x\n".as_slice(), &[b'y'; 5000], b"\nz\n"].concat();
-        assert_eq!(lines_of(&long), [b"x".as_slice(), &[b'y'; LINE], b"z"], "long lines are cut");
-        let many = "0123456789\n".repeat(1000);
-        assert_eq!(lines_of(many.as_bytes()).len(), 1000);
-        assert!(!each_line(c"/no such file", &mut |_| panic!("no line")));
-        assert!(!each_line(c"/proc/self", &mut |_| panic!("a folder")));
     }
 
     #[test]

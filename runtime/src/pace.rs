@@ -7,6 +7,9 @@
 const SHARE: u64 = 100;
 /// Processor time kept for later, at most: with this, two seconds after a long rest see 1.4 % at most.
 const BANK_NS: i64 = 7_000_000;
+/// More processor time than this is never owed: a clock that jumped (a virtual machine that was moved) would stop the thread
+/// for years.
+const MOST_DEBT_NS: i64 = 1_000_000_000;
 /// Processor time that one step is meant to take.
 pub(crate) const STEP_NS: u64 = 1_000_000;
 
@@ -39,7 +42,8 @@ impl Pace {
 
     /// Pays for a step.
     pub(crate) fn spend(&mut self, cpu_ns: u64) {
-        self.credit_ns = self.credit_ns.saturating_sub(i64::try_from(cpu_ns).unwrap_or(i64::MAX));
+        let cpu_ns = i64::try_from(cpu_ns).unwrap_or(i64::MAX);
+        self.credit_ns = self.credit_ns.saturating_sub(cpu_ns).max(-MOST_DEBT_NS);
     }
 }
 
@@ -83,6 +87,24 @@ mod tests {
         assert_eq!(pace.wait_ns(0), 44_000_000 * SHARE);
         pace.spend(u64::MAX);
         assert!(pace.wait_ns(0) > SECOND);
+    }
+
+    #[test]
+    fn a_processor_clock_that_jumps_costs_minutes_at_most() {
+        let mut pace = Pace::new(0);
+        (0..100).for_each(|_| pace.spend(u64::MAX));
+        let wait = pace.wait_ns(0);
+        assert!(wait <= 120 * SECOND, "{wait}");
+        assert_eq!(pace.wait_ns(wait), 0);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_only_waits() {
+        let mut pace = Pace::new(SECOND);
+        pace.spend(7_000_000);
+        for _ in 0..10_000 {
+            assert_eq!(pace.wait_ns(SECOND), STEP_NS * SHARE, "a wait, not a busy loop");
+        }
     }
 
     #[test]

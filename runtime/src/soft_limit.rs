@@ -1,27 +1,24 @@
-//! The memory limit in force: holds it, follows the control group's, and carries out what [`limit`](crate::limit) decides.
+//! The memory limit in force: holds it, follows the control group's ([`group_limit`](crate::group_limit)), and carries out
+//! what [`limit`](crate::limit) decides.
 //!
 //! Atomics only, no lock: who acts has [entered](crate::governor) as the only one, but for [`assist`].
 
-use crate::cgroup::{self, Files, Path, Unknown};
+use crate::cgroup::{self, Files};
+use crate::group_limit::{self, Access, Kernel};
 use crate::limit::{self, Crossing, Limiter, Standing};
-use crate::line::Line;
-use crate::{os, trace};
+use crate::{os, quiet, trace};
 use core::ops::RangeInclusive;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Usage};
 
 // All orderings are SeqCst, as in the governor.
 static LIMIT: AtomicU64 = AtomicU64::new(limit::NONE);
 /// The share of the control group's limit that is followed, in millionths; 0: the limit stays as it was set.
 static SHARE: AtomicU32 = AtomicU32::new(0);
-static READ_AT_NS: AtomicU64 = AtomicU64::new(0);
 /// The fields of the [`Limiter`].
 static LIMITER: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
-static COMPLAINED: AtomicBool = AtomicBool::new(false);
 
-/// A limit that is followed is read again after so long.
-const READ_EVERY_NS: u64 = 2_000_000_000;
-/// And, without a thread in the background, when memory has grown by so much.
+/// A limit that is followed is read again when memory has grown by so much.
 const READ_EVERY_BYTES: u64 = 4 << 20;
 
 /// The limit in bytes.
@@ -31,7 +28,9 @@ pub(crate) fn current() -> Option<u64> {
 
 /// Puts a limit in force and returns the one before. The caller has the heap reviewed.
 pub(crate) fn set(limit: Option<u64>) -> Option<u64> {
-    SHARE.store(0, Ordering::SeqCst);
+    if SHARE.swap(0, Ordering::SeqCst) != 0 {
+        group_limit::stop(&Kernel);
+    }
     replace(limit.unwrap_or(limit::NONE))
 }
 
@@ -50,56 +49,50 @@ pub(crate) fn follow(share: u32) -> Option<u64> {
 
 fn follow_in(files: &impl Files, share: u32, now_ns: u64) -> Option<u64> {
     SHARE.store(share, Ordering::SeqCst);
-    READ_AT_NS.store(now_ns, Ordering::SeqCst);
-    replace(share_in(files, share).unwrap_or(limit::NONE));
+    replace(share_of(group_limit::follow(files, now_ns), share));
     current()
 }
 
-/// A share of the control group's limit, in millionths.
+/// A share of the control group's limit, in millionths. It follows nothing.
 pub(crate) fn of_cgroup(share: u32) -> Option<u64> {
-    share_in(&Kernel, share)
-}
-
-fn share_in(files: &impl Files, share: u32) -> Option<u64> {
-    match cgroup::memory_limit(files) {
-        Ok(limit) => {
-            let part = u128::from(limit?) * u128::from(share) / 1_000_000;
-            u64::try_from(part).ok()
-        }
+    match cgroup::memory_limit(&Kernel) {
+        Ok(limit) => limit.map(|limit| share_of(limit, share)),
         Err(unknown) => {
-            complain(unknown);
+            group_limit::complain(unknown, limit::NONE);
             None
         }
     }
 }
 
-fn complain(unknown: Unknown) {
-    if !COMPLAINED.swap(true, Ordering::SeqCst) {
-        Line::new(format_args!("ebbtide: {unknown}; no limit is taken from there")).emit();
+/// A share of a limit, in millionths.
+fn share_of(limit: u64, share: u32) -> u64 {
+    match limit {
+        limit::NONE => limit::NONE,
+        bytes => u64::try_from(u128::from(bytes) * u128::from(share) / 1_000_000).unwrap_or(limit::NONE),
     }
 }
 
-/// Reads a limit that is followed again, if that is due.
-pub(crate) fn refresh(now_ns: u64) {
-    refresh_in(&Kernel, now_ns);
+/// Reads a limit that is followed again, if that is due. Returns whether it has changed.
+pub(crate) fn refresh(access: Access) -> bool {
+    is_followed() && refresh_in(&Kernel, access, os::monotonic_ns())
 }
 
-fn refresh_in(files: &impl Files, now_ns: u64) {
-    let share = SHARE.load(Ordering::SeqCst);
-    let read_at = READ_AT_NS.load(Ordering::SeqCst);
-    // A clock that went back makes it due.
-    if share == 0 || now_ns.checked_sub(read_at).is_some_and(|age| age < READ_EVERY_NS) {
-        return;
+fn refresh_in(files: &impl Files, access: Access, now_ns: u64) -> bool {
+    let (share, old) = (SHARE.load(Ordering::SeqCst), LIMIT.load(Ordering::SeqCst));
+    if share == 0 {
+        return false;
     }
-    READ_AT_NS.store(now_ns, Ordering::SeqCst);
-    let new = share_in(files, share).unwrap_or(limit::NONE);
-    let old = LIMIT.load(Ordering::SeqCst);
+    let Some(limit) = group_limit::refresh(files, access, now_ns) else { return false };
+    let new = share_of(limit, share);
     // Whoever set another limit meanwhile has the last word.
     let same = SHARE.load(Ordering::SeqCst) == share;
-    if same && new != old && LIMIT.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+    let changed =
+        same && new != old && LIMIT.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    if changed {
         store(Limiter::default());
         trace::limit_change(old, new);
     }
+    changed
 }
 
 /// Whether a control group's limit is followed.
@@ -123,7 +116,7 @@ pub(crate) fn keep() -> Kept {
     let start = os::monotonic_ns();
     let mut limiter = load();
     let report = limiter.wanted(before, start).map(|wanted| {
-        let report = ebbtide_alloc::release(options(before, wanted));
+        let report = quiet::release(options(before, wanted));
         let now = os::monotonic_ns();
         limiter.tried(wanted, before, standing(), now.saturating_sub(start), now);
         report
@@ -140,7 +133,7 @@ pub(crate) fn assist() {
     let at = standing();
     if at.limit != limit::NONE && at.total > at.limit && at.idle >= at.total - at.limit {
         let wanted = (at.total - at.limit).saturating_add(limit::step(at.limit));
-        ebbtide_alloc::release(ReleaseOptions::new().max_bytes(wanted).spare_caches());
+        quiet::release(ReleaseOptions::new().max_bytes(wanted).spare_caches());
     }
 }
 
@@ -181,35 +174,10 @@ fn store(limiter: Limiter) {
     LIMITER.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
-/// The files of the running kernel.
-struct Kernel;
-
-impl Files for Kernel {
-    fn each_line(&self, path: &Path, line: &mut dyn FnMut(&[u8])) -> bool {
-        os::each_line(path.as_c_str(), line)
-    }
-}
-
-/// The share of the last ten seconds in which some task waited for memory, in hundredths of a percent. `None` where the
-/// kernel does not measure it.
-pub(crate) fn memory_pressure() -> Option<u32> {
-    let path = cgroup::pressure_file(&Kernel)?;
-    let mut pressure = None;
-    Kernel.each_line(&path, &mut |line| pressure = pressure.or_else(|| cgroup::parse_pressure(line)));
-    if pressure.is_none() && !COMPLAINED.swap(true, Ordering::SeqCst) {
-        Line::new(format_args!(
-            "ebbtide: {} has no line such as \"some avg10=0.00\"; memory pressure is not watched",
-            path.as_bytes().escape_ascii()
-        ))
-        .emit();
-    }
-    pressure
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::Tree;
+    use crate::cgroup::fake::Tree;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -217,24 +185,51 @@ mod tests {
         Tree::two("/a", "/").with("/sys/fs/cgroup/a/memory.max", content)
     }
 
-    /// One test: the limit is the process's.
     #[test]
     fn a_limit_that_is_followed_changes_with_its_file() {
-        assert_eq!(follow_in(&group_of("1000000\n"), 900_000, SECOND), Some(900_000));
-        refresh_in(&group_of("500000\n"), 2 * SECOND);
-        assert_eq!(current(), Some(900_000), "not before two seconds have gone by");
-        refresh_in(&group_of("500000\n"), 3 * SECOND);
+        let _alone = group_limit::ALONE.lock();
+        let tree = group_of("1000000\n");
+        let refresh = |content: &str, now_ns| {
+            tree.set("/sys/fs/cgroup/a/memory.max", content);
+            refresh_in(&tree, Access::Held, now_ns)
+        };
+        assert_eq!(follow_in(&tree, 900_000, SECOND), Some(900_000));
+        assert!(!refresh("500000\n", SECOND + 1), "not at once");
+        assert!(refresh("500000\n", 2 * SECOND));
         assert_eq!(current(), Some(450_000));
-        refresh_in(&group_of("max\n"), 6 * SECOND);
+        assert!(refresh("max\n", 3 * SECOND));
         assert_eq!(current(), None);
-        refresh_in(&group_of("2000000\n"), SECOND);
-        assert_eq!(current(), Some(1_800_000), "a clock that goes back makes it due");
-        refresh_in(&group_of("what?\n"), 9 * SECOND);
-        assert_eq!(current(), None, "what cannot be read is no limit");
-        assert_eq!(set(Some(77)), None);
-        refresh_in(&group_of("500000\n"), 20 * SECOND);
+        assert!(refresh("2000000\n", SECOND), "a clock that goes back makes it due");
+        assert!(!refresh("what?\n", 4 * SECOND));
+        assert_eq!(current(), Some(1_800_000), "what cannot be read keeps the last limit");
+        tree.locked.set(true);
+        assert!(!refresh("500000\n", 5 * SECOND));
+        assert_eq!(current(), Some(1_800_000), "locked in");
+        tree.locked.set(false);
+        assert!(refresh("500000\n", 5 * SECOND));
+        SHARE.store(0, Ordering::SeqCst);
+        assert_eq!(set(Some(77)), Some(450_000));
+        assert!(!refresh("600000\n", 20 * SECOND));
         assert_eq!(set(None), Some(77), "one that was set stays");
+        group_limit::stop(&tree);
+        let unreadable = group_of("1000\n");
+        unreadable.refuse("/proc/self/cgroup", libc::EMFILE);
+        assert_eq!(follow_in(&unreadable, 1_000_000, SECOND), None, "refused from the start");
+        assert!(!refresh_in(&unreadable, Access::Held, 3 * SECOND));
+        unreadable.refuse("/proc/self/cgroup", 0);
+        assert!(refresh_in(&unreadable, Access::Open, 4 * SECOND), "and tried again");
+        assert_eq!(current(), Some(1000));
+        group_limit::stop(&unreadable);
         assert_eq!(follow_in(&group_of("18446744073709551615\n"), 1_000_000, SECOND), None);
-        set(None);
+        SHARE.store(0, Ordering::SeqCst);
+        group_limit::stop(&tree);
+    }
+
+    #[test]
+    fn a_share_of_none_is_none() {
+        assert_eq!(share_of(limit::NONE, 1), limit::NONE);
+        assert_eq!(share_of(limit::NONE - 1, 1_000_000), limit::NONE - 1);
+        assert_eq!(share_of(1_000_000, 900_000), 900_000);
+        assert_eq!(share_of(0, 900_000), 0);
     }
 }

@@ -6,7 +6,7 @@
 use crate::events::{self, ReleaseCause};
 use crate::limit::{self, Crossing, Standing};
 use crate::line::Line;
-use crate::os;
+use crate::{os, quiet};
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
@@ -42,6 +42,9 @@ pub(crate) fn begin(topics: Topics) {
     // out wrong in a way that matters.
     START_NS.store(os::monotonic_ns(), Ordering::Relaxed);
     TOPICS.store(topics.0, Ordering::Relaxed);
+    if topics.has(Topics::RELEASE) {
+        quiet::begin();
+    }
     if topics.has(Topics::MAP) || cfg!(feature = "tracing") {
         events::listen_to_maps();
     }
@@ -49,6 +52,11 @@ pub(crate) fn begin(topics: Topics) {
 
 fn traced(topic: Topics) -> bool {
     Topics(TOPICS.load(Ordering::Relaxed)).has(topic)
+}
+
+/// In a forked child. Stores to atomics only.
+pub(crate) fn forked() {
+    quiet::forked(traced(Topics::RELEASE));
 }
 
 fn since_start() -> Duration {

@@ -1,6 +1,7 @@
-//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, a generator.
+//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, filters on system calls, a generator.
 
 pub mod block;
 pub mod memory;
 pub mod rng;
+pub mod seccomp;
 pub mod signal;

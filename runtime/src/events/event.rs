@@ -16,7 +16,8 @@ pub enum Event<'a> {
         number: u64,
         /// Who wanted it.
         cause: ReleaseCause,
-        /// What left, what stayed, and why.
+        /// What left, what stayed, and why. `rss_before` and `rss_after` are read when the program asked, and otherwise
+        /// only while `EBBTIDE_TRACE` shows releases; else 0: a release inside an allocation opens no file.
         report: &'a ReleaseReport,
     },
     /// The memory that counts against the soft limit went past it, or came back below.

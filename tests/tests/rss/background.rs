@@ -9,8 +9,10 @@ use ebbtide::Policy;
 use ebbtide_tests::block::{Block, page_floor};
 use ebbtide_tests::memory::anonymous;
 use ebbtide_tests::rng::Rng;
+use ebbtide_tests::seccomp::{self, Answer};
 
-use crate::harness::{self, Case, MIB, at_most, resident_vec, start};
+use crate::harness::{self, Case, MIB, at_most, resident_vec, skipped, start};
+use crate::soft_limit::second_process;
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "background_releases_small_blocks", run: || all_freed(100) },
@@ -21,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "background_ends_with_its_policy", run: ends_with_its_policy },
     Case { name: "background_starts_anew_in_a_fork", run: starts_anew_in_a_fork },
     Case { name: "background_does_without_its_thread", run: does_without_its_thread },
+    Case { name: "background_refused_its_thread_asks_again", run: refused_asks_again },
 ];
 
 const POLICY: Policy = Policy::Background { percent: 10 };
@@ -184,4 +187,52 @@ fn without_threads() {
     // By the thread that freed, as Percent does it: at once.
     at_most("resident after the burst", anonymous(), before, 16 * MIB);
     drop(burst(1000));
+}
+
+/// Whether a process that may start no threads works as under a percentage, and asks for one again at each new policy, and
+/// only then. It says so in one line each time.
+fn lives_without_threads(before: u64) -> bool {
+    (0..2).all(|_| {
+        ebbtide::set_policy(Policy::Off);
+        ebbtide::set_policy(POLICY);
+        // By the thread that freed, at once. A second burst would come back too soon to be worth it.
+        drop(burst(100_000));
+        let left = anonymous() <= before + 16 * MIB;
+        drop(burst(100_000));
+        left && the_thread().is_none()
+    })
+}
+
+/// The kernel has no room for another thread, in the process and in the child of a fork.
+fn refused_asks_again() {
+    let check = |said: &str| {
+        let lines: Vec<_> = said.lines().collect();
+        if !said.contains("no filter") {
+            assert_eq!(lines.len(), 4, "two of the child, two of its parent: {said}");
+            assert!(lines.iter().all(|line| line.contains("no background thread (errno 11)")), "{said}");
+        }
+    };
+    if !second_process(&[], check) {
+        return;
+    }
+    let before = start(Policy::Off);
+    // SAFETY: the child uses the allocator and /proc, and leaves by _exit.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid > 0 {
+        let mut status = 0;
+        // SAFETY: `status` is valid for writes, and `pid` is a child of this process.
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        assert_eq!((waited, status), (pid, 0));
+    }
+    // A fork is refused as well, so each installs its own.
+    if let Err(error) = seccomp::forbid(&[libc::SYS_clone, libc::SYS_clone3], Answer::Refuse(libc::EAGAIN)) {
+        skipped(&format!("no filter: {error}"));
+    } else {
+        assert!(lives_without_threads(before), "{} resident, {before} before", anonymous());
+    }
+    if pid == 0 {
+        // SAFETY: _exit ends the child without running anything of the parent's.
+        unsafe { libc::_exit(0) };
+    }
 }

@@ -18,6 +18,7 @@ mod map_life;
 mod map_pages;
 mod maps;
 mod policy;
+mod quiet_calls;
 mod report;
 mod signals;
 mod soft_limit;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         policy::CASES,
         background::CASES,
         soft_limit::CASES,
+        quiet_calls::CASES,
         large::CASES,
         maps::CASES,
         map_life::CASES,

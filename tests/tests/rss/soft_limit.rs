@@ -142,7 +142,7 @@ fn churn_above_the_limit(live: &mut [Vec<u8>]) -> u64 {
 const SECOND: &str = "EBBTIDE_SECOND_PROCESS";
 
 /// Runs this trial once more with other variables. True in that second process.
-fn second_process(variables: &[(&str, &str)], check: impl FnOnce(&str)) -> bool {
+pub(crate) fn second_process(variables: &[(&str, &str)], check: impl FnOnce(&str)) -> bool {
     if std::env::var_os(SECOND).is_some() {
         return true;
     }

@@ -1,0 +1,50 @@
+//! Whether this process has locked itself in since its start: then calls that may be forbidden are not made any more.
+//!
+//! A filter of system calls (seccomp) may kill for a call that it does not know. The kernel tells whether a process has
+//! one, not which calls it forbids, nor whether there are two. A process in a container has one from the start, and what
+//! was called before `main` went through it. So this compares with the start: a filter where there was none, or
+//! `no_new_privs`, which an ordinary process must set before it installs its own.
+//!
+//! The question itself is a `prctl`. A filter that kills for that cannot be noticed by any means; a program with such a
+//! filter ends what asks for it, by `set_memory_limit` with the limit in force, before it locks itself in.
+//!
+//! Locks: none.
+#![allow(unsafe_code, reason = "libc calls")]
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// What was found at the start; [`UNKNOWN`] before, [`LOCKED_IN`] once that has changed, for good: no filter is ever taken
+/// off. Relaxed: a number for itself.
+static AT_START: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+const UNKNOWN: u32 = u32::MAX;
+const LOCKED_IN: u32 = u32::MAX - 1;
+
+/// Remembers how this process started. Called once, before anything is asked for that a filter may forbid.
+pub(crate) fn begin() {
+    AT_START.store(state(), Ordering::Relaxed);
+}
+
+/// Whether the process has locked itself in since [`begin`].
+pub(crate) fn is_locked_in() -> bool {
+    match AT_START.load(Ordering::Relaxed) {
+        UNKNOWN => false,
+        LOCKED_IN => true,
+        before if before == state() => false,
+        _ => {
+            AT_START.store(LOCKED_IN, Ordering::Relaxed);
+            true
+        }
+    }
+}
+
+/// The mode of seccomp, and whether new privileges can be had, as one number.
+fn state() -> u32 {
+    let ask = |option: i32| {
+        // SAFETY: both options take numbers alone, and change nothing.
+        let answer = unsafe { libc::prctl(option, 0, 0, 0, 0) };
+        // A kernel without it says so by an error each time.
+        u32::try_from(answer).unwrap_or(0) & 0xff
+    };
+    ask(libc::PR_GET_SECCOMP) << 8 | ask(libc::PR_GET_NO_NEW_PRIVS)
+}
