@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use ebbtide::Policy;
 use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::patience::patient;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Names the trial that a process is to run.
 const TRIAL: &str = "EBBTIDE_TRIAL";
 
-/// A hung child is ended after this long. The longest takes about two seconds on an idle machine.
+/// A hung child is ended after this long, times [`EBBTIDE_TEST_PATIENCE`](ebbtide_tests::patience). The longest takes
+/// about two seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// How a line begins that says why a trial did nothing.
@@ -96,7 +98,7 @@ pub(crate) fn finish(mut command: Command, nocapture: bool) -> std::io::Result<(
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > patient(PATIENCE) {
             child.kill()?;
             child.wait()?;
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the trial hung and was ended"));
