@@ -15,13 +15,15 @@ pub struct ReleaseOptions {
     pub deadline: Option<Duration>,
     /// Leave the free slots in the caches of other threads where they are.
     pub spare_caches: bool,
+    /// Do not read the resident set size: [`ReleaseReport::rss_before`] and [`ReleaseReport::rss_after`] are 0 then.
+    pub without_rss: bool,
 }
 
 impl ReleaseOptions {
     /// No bounds.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_bytes: None, deadline: None, spare_caches: false }
+        Self { max_bytes: None, deadline: None, spare_caches: false, without_rss: false }
     }
 
     /// Bounds the bytes that go back.
@@ -36,6 +38,21 @@ impl ReleaseOptions {
     #[must_use]
     pub const fn spare_caches(mut self) -> Self {
         self.spare_caches = true;
+        self
+    }
+
+    /// Does not read the resident set size of the process, which opens a file of `/proc` twice. For releases that a
+    /// policy makes inside an allocation or a free: a sandbox may kill a program that opens a file.
+    ///
+    /// ```
+    /// use ebbtide_alloc::ReleaseOptions;
+    ///
+    /// let report = ebbtide_alloc::release(ReleaseOptions::new().without_rss());
+    /// assert_eq!((report.rss_before, report.rss_after), (0, 0));
+    /// ```
+    #[must_use]
+    pub const fn without_rss(mut self) -> Self {
+        self.without_rss = true;
         self
     }
 
@@ -156,9 +173,9 @@ pub struct ReleaseReport {
     pub in_use_bytes: u64,
     /// Bytes that no object holds and that stayed nevertheless, by reason.
     pub blocked: BlockedList,
-    /// Resident set size of the process when the call began.
+    /// Resident set size of the process when the call began. 0 if it was not read.
     pub rss_before: u64,
-    /// Resident set size of the process when it ended.
+    /// Resident set size of the process when it ended. 0 if it was not read.
     pub rss_after: u64,
     /// Bytes of the runs in use that it has looked at: several releases with bounds have seen the whole heap when these add
     /// up to [`Usage::runs`](crate::Usage::runs), since each goes on where the one before stopped.

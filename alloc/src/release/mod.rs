@@ -26,11 +26,14 @@ impl<O: Os> Heap<O> {
     pub(crate) fn release(&self, options: ReleaseOptions) -> ReleaseReport {
         let start = self.os.now();
         let mut desk = self.releasing.lock(&self.os);
-        let rss_before = self.os.rss();
+        let rss = || if options.without_rss { 0 } else { self.os.rss() };
+        let rss_before = rss();
         let mut job = Job::new(self, &mut desk, options, start);
         self.release_all(&mut job);
         self.counters.releases_total.add(1);
-        self.report(&job, rss_before, start)
+        let mut report = self.report(&job, start);
+        (report.rss_before, report.rss_after) = (rss_before, rss());
+        report
     }
 
     /// See [`crate::release_tables`].
@@ -43,7 +46,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// What came of it. No second walk: a release with a deadline has no time for one.
-    fn report(&self, job: &Job<'_, O>, rss_before: u64, start: u64) -> ReleaseReport {
+    fn report(&self, job: &Job<'_, O>, start: u64) -> ReleaseReport {
         let (batch, counters, tally) = (&job.desk.batch, &self.counters, &job.tally);
         let (mut cached, mut caches) = (0, 0);
         for held in self.registry.all().map(|cache| cache.held_bytes()).filter(|held| *held > 0) {
@@ -58,8 +61,8 @@ impl<O: Os> Heap<O> {
             already_released_bytes: (never_used + tally.released).saturating_sub(batch.released),
             in_use_bytes: tally.objects - cached,
             blocked: batch.blocked,
-            rss_before,
-            rss_after: self.os.rss(),
+            rss_before: 0,
+            rss_after: 0,
             looked_at_bytes: tally.inuse + tally.free + tally.released,
             syscalls: batch.syscalls,
             elapsed: Duration::from_nanos(self.os.now().saturating_sub(start)),

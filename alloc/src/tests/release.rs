@@ -110,6 +110,17 @@ fn bounds_stop_a_release_and_the_next_goes_on() {
 }
 
 #[test]
+fn a_release_without_the_resident_set_does_not_ask_for_it() {
+    let heap = heap();
+    let block = heap.allocate_large(UNIT, 8, false);
+    heap.free_large(block);
+    let report = heap.release(ReleaseOptions::new().without_rss());
+    assert_eq!((report.rss_before, report.rss_after, report.released_bytes), (0, 0, UNIT as u64));
+    assert!(heap.os.calls(Call::Rss).is_empty());
+    assert!(heap.release(ReleaseOptions::new()).rss_after > 0);
+}
+
+#[test]
 fn bounded_releases_walk_on_from_where_the_last_one_stopped() {
     let heap = heap();
     let cache = take_cache(&heap).unwrap();
