@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use crate::heap::{HEAP, Heap};
 use crate::large::for_each_unit;
-use crate::os::{Os, resident_bytes};
+use crate::os::{Moved, Os, resident_bytes};
 use crate::page_heap::Request;
 use crate::sync::{AtomicU8, Ordering};
 use crate::unit_table::RunKind;
@@ -196,7 +196,7 @@ impl Region {
 
     /// As [`retire`](Self::retire), but the pages go to `to`, at offset `at`, if none are resident there: bringing new ones
     /// in costs five times as much as moving these. What the pages hold there is unspecified, as for a new region.
-    /// Returns whether they moved; if not, nothing was done.
+    /// Returns whether they left; if not, nothing was done. Pages among them that cannot move go to the OS.
     ///
     /// The range and the offset are whole pages. A few system calls; O(units of the range).
     ///
@@ -341,7 +341,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Moves pages of a region, given as numbers from its start, to `to`, if nothing is resident there, and retires the
-    /// place that they leave.
+    /// place that they leave. False, with nothing done, if the first of them cannot move; others that cannot are released.
     ///
     /// # Safety
     /// `base` is that of a living region, the pages lie in it and are never touched again. As many at `to` belong to
@@ -357,20 +357,44 @@ impl<O: Os> Heap<O> {
         if resident_bytes(&self.os, to, bytes) != Ok(0) {
             return false;
         }
-        // SAFETY: the caller gives both up.
-        if unsafe { self.os.move_pages(base.add(pages.start * PAGE), to, bytes) }.is_err() {
-            return false;
+        let mut at = 0;
+        while at < bytes {
+            let first = pages.start + at / PAGE;
+            // SAFETY: the caller gives both up.
+            let moved = unsafe { self.os.move_pages(base.add(first * PAGE), to.add(at), bytes - at) };
+            at += match moved {
+                Moved::There(piece) => {
+                    // Not resident before it is retired: so no release asks for them.
+                    self.leave(run, first..first + piece / PAGE);
+                    // SAFETY: the caller gives the pages up.
+                    unsafe { self.retire_pages(base, first..first + piece / PAGE, Retire::Keep) };
+                    piece
+                }
+                Moved::Refused(piece) | Moved::Refilled(piece) => {
+                    if matches!(moved, Moved::Refilled(_)) {
+                        self.advise_place(to, at, piece);
+                    }
+                    if at == 0 {
+                        return false;
+                    }
+                    // SAFETY: as above.
+                    unsafe { self.retire_pages(base, first..first + piece / PAGE, Retire::Release) };
+                    piece
+                }
+                // The other region lives and will be written there. Its owner cannot be told to do without.
+                Moved::Lost => {
+                    self.os.fatal(b"ebbtide: the kernel lost pages of a map while it moved them\n")
+                }
+            };
         }
-        let (mut left, mut retired) = (0, 0);
-        for_each_unit(pages.start, pages.end, |unit, mask| {
-            let meta = self.space.meta(run.plus(unit as u32));
-            // Not resident before it is retired: so no release asks for them.
-            left += meta.add_released(mask).count_ones() as usize;
-            retired += meta.add_retired(mask).count_ones() as usize;
-        });
-        self.counters.moved_away.add(left * PAGE);
-        self.counters.count_handed(-((retired * PAGE) as isize));
         true
+    }
+
+    /// Gives the advice for a part of a region again that is a fresh mapping.
+    fn advise_place(&self, place: NonNull<u8>, from: usize, bytes: usize) {
+        let Some(unit) = self.space.unit_of(place.as_ptr() as usize) else { return };
+        let inside = place.as_ptr() as usize - self.space.address(unit).as_ptr() as usize;
+        self.advise_again(unit, inside + from, bytes);
     }
 
     /// Notes that pages of a run went back to the OS. Returns the bytes that were not released before.

@@ -204,7 +204,8 @@ impl Space {
         let least = least.checked_add(MIN_SEGMENT)?.next_multiple_of(PAGE);
         let (start, bytes) = find_room(os, wanted, least)?;
         let alignment = if bytes >= HUGE_ALIGNED { HUGE } else { UNIT };
-        let units = (bytes - alignment - PAGE) / (UNIT + TABLE_BYTES_PER_UNIT);
+        // Behind the last unit a page is left, so that no mapping of units can grow.
+        let units = (bytes - alignment - UNIT) / (UNIT + TABLE_BYTES_PER_UNIT);
         let first = match count.checked_sub(1).map(|last| &self.segments[last]) {
             Some(last) => last.first().0.checked_add(last.units() + 1)?,
             None => 0,
@@ -214,7 +215,7 @@ impl Space {
         let spans = (start.as_ptr() as usize + units as usize * size_of::<UnitMeta>())
             .next_multiple_of(align_of::<SpanRecord>());
         let base = (spans + units as usize * size_of::<SpanRecord>()).next_multiple_of(alignment);
-        debug_assert!(base + units as usize * UNIT <= start.as_ptr() as usize + bytes);
+        debug_assert!(base + units as usize * UNIT + PAGE <= start.as_ptr() as usize + bytes);
         slot.base.store(base, Ordering::Relaxed);
         slot.bytes.store(units as usize * UNIT, Ordering::Relaxed);
         slot.first.store(first, Ordering::Relaxed);

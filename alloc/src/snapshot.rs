@@ -102,6 +102,7 @@ impl<O: Os> Heap<O> {
         let len = meta.len().min(most);
         match meta.kind() {
             RunKind::Body => {}
+            RunKind::Lost => tally.released += (len as usize * UNIT) as u64,
             RunKind::Free | RunKind::Leaving => {
                 for unit in 0..len {
                     tally.free += page_bytes(!self.space.meta(run.plus(unit)).released());

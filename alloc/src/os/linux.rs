@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use static_assertions::const_assert_eq;
 
-use super::{Errno, Os, PageRange};
+use super::{Errno, Moved, Os, PageRange, moves};
 use crate::sync::{AtomicU32, Ordering};
 use crate::units::PAGE;
 
@@ -24,26 +24,6 @@ pub(crate) struct Linux {
 impl Linux {
     pub(crate) const fn new() -> Self {
         Self { exit_key: AtomicU32::new(0) }
-    }
-
-    /// Undoes a move that went half way: a range of several mappings is moved one by one.
-    ///
-    /// # Safety
-    /// Both ranges are writable, and what is resident at `to` belongs at the same place of `from`.
-    unsafe fn put_back(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
-        let mut seen = [1u8; 512];
-        for first in (0..bytes / PAGE).step_by(seen.len()) {
-            let seen = &mut seen[..(bytes / PAGE - first).min(512)];
-            // SAFETY: inside the range.
-            if self.residency(unsafe { to.add(first * PAGE) }, seen).is_err() {
-                continue;
-            }
-            for page in (0..seen.len()).filter(|page| seen[*page] & 1 == 1) {
-                let at = (first + page) * PAGE;
-                // SAFETY: whole pages of ranges that lie apart.
-                unsafe { from.add(at).copy_from_nonoverlapping(to.add(at), PAGE) };
-            }
-        }
     }
 
     /// The key, made at the first call.
@@ -88,7 +68,7 @@ unsafe extern "C" fn child_begins() {
 }
 
 /// Runs `call`, which answers -1 for an error, and puts errno back.
-fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
+pub(super) fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     // SAFETY: the place of errno is valid for the thread's life.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above; only this thread uses it.
@@ -102,7 +82,7 @@ fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     Err(Errno(errno))
 }
 
-fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
+pub(super) fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
     // SAFETY: the callers below pass pages of a reservation whose contents they may lose.
     checked(|| i64::from(unsafe { libc::madvise(addr.as_ptr().cast(), bytes, advice) })).map(|_| ())
 }
@@ -125,13 +105,7 @@ fn membarrier(command: i32) -> bool {
 
 impl Os for Linux {
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let map = || {
-            // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
-            unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) }
-        };
-        let addr = checked(|| map() as i64)?;
-        NonNull::new(addr as *mut u8).ok_or(Errno::ENOMEM)
+        moves::map(core::ptr::null_mut(), bytes, libc::PROT_NONE, 0)
     }
 
     unsafe fn unreserve(&self, addr: NonNull<u8>, bytes: usize) {
@@ -173,21 +147,9 @@ impl Os for Linux {
         if done as usize == wanted { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
-        // mremap would unlock a whole mapping that is locked. This advice is refused for such a one; for any other it
-        // says no more than that the first page is not used just now.
-        madvise(from, PAGE, libc::MADV_COLD)?;
-        // What is resident at the new place afterwards has come from the old one.
-        madvise(to, bytes, libc::MADV_DONTNEED)?;
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-        let places = (from.as_ptr().cast::<c_void>(), to.as_ptr().cast::<c_void>());
-        // SAFETY: the caller gives up what lies at `to`, and expects `from` to be empty.
-        let moved = checked(|| unsafe { libc::mremap(places.0, bytes, bytes, flags, places.1) as i64 });
-        if moved.is_err() {
-            // SAFETY: as the caller vouches, and `to` held nothing before the call.
-            unsafe { self.put_back(from, to, bytes) };
-        }
-        moved.map(|_| ())
+    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Moved {
+        // SAFETY: passed on to the caller.
+        unsafe { moves::move_front(self, from, to, bytes) }
     }
 
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool) {
@@ -324,24 +286,6 @@ mod tests {
         assert_eq!(Linux::new().reserve(usize::MAX - PAGE), Err(Errno::ENOMEM));
         // SAFETY: as above.
         assert_eq!(unsafe { *libc::__errno_location() }, 7);
-    }
-
-    #[test]
-    fn a_move_that_went_half_way_is_undone() {
-        let os = Linux::new();
-        let (half, bytes) = (600 * PAGE, 1200 * PAGE);
-        let addr = os.reserve(2 * bytes).unwrap();
-        // SAFETY: the ranges are the halves of the reservation made above, used by this test alone.
-        unsafe {
-            os.commit(addr, 2 * bytes).unwrap();
-            let to = addr.add(bytes);
-            (0..bytes).step_by(PAGE).for_each(|at| addr.add(at).write((at / PAGE % 251) as u8 | 1));
-            os.move_pages(addr, to, half).unwrap();
-            assert_eq!(resident_bytes(&os, addr, half), Ok(0), "what moved is not copied");
-            os.put_back(addr, to, bytes);
-            assert!((0..bytes).step_by(PAGE).all(|at| addr.add(at).read() == (at / PAGE % 251) as u8 | 1));
-            os.unreserve(addr, 2 * bytes);
-        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 #![allow(unsafe_code, reason = "the calls act on raw memory")]
 
 mod linux;
+mod moves;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -30,6 +31,8 @@ impl Errno {
     /// `MADV_DONTNEED` answers so when the pages are locked.
     pub(crate) const EINVAL: Self = Self(libc::EINVAL);
     pub(crate) const ENOMEM: Self = Self(libc::ENOMEM);
+    /// Something is mapped where nothing should be.
+    pub(crate) const EEXIST: Self = Self(libc::EEXIST);
 }
 
 /// Whole pages in a row.
@@ -46,6 +49,19 @@ impl PageRange {
 
 // SAFETY: a range is a pair of numbers; what is done with the memory is another's duty.
 unsafe impl Send for PageRange {}
+
+/// What came of a move, with the bytes from the start of the range that this is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// The pages are at the target. The source is as after [`Os::release`].
+    There(usize),
+    /// They cannot be moved. Nothing has changed, but that the target may read as zero.
+    Refused(usize),
+    /// As [`Refused`](Self::Refused), and the target is a fresh mapping: advice for it must be given again.
+    Refilled(usize),
+    /// The source has not changed, and the target is not the heap's any more: nobody may touch or release it.
+    Lost,
+}
 
 /// What the allocator needs of an operating system.
 pub(crate) trait Os: Sync {
@@ -80,12 +96,13 @@ pub(crate) trait Os: Sync {
     /// As for [`release`](Self::release), for each.
     unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno>;
 
-    /// Moves the pages of one range to another, whose own pages go back to the OS. The old range is then as after
-    /// [`release`](Self::release). After an error nothing has changed.
+    /// Moves the pages at the front of one range to another, whose own pages go back to the OS: of as many bytes as can
+    /// be moved at once, or refuses as many as cannot. The caller goes on behind them.
     ///
     /// # Safety
-    /// Both ranges are page-aligned, inside reservations, committed and apart; nothing reads what the new one holds.
-    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
+    /// Both ranges are page-aligned, inside segments of the heap, committed and apart; nothing reads what the new one
+    /// holds, and nobody changes either meanwhile.
+    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Moved;
 
     /// Allows or forbids huge pages for a range of a reservation. A refusal is of no consequence.
     ///

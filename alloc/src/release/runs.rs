@@ -85,7 +85,7 @@ impl<O: Os> Heap<O> {
             match self.space.meta(at).kind() {
                 RunKind::Small => self.release_in_span(job, at),
                 RunKind::Large | RunKind::Region => self.release_in_large(job, at),
-                RunKind::Body | RunKind::Free | RunKind::Leaving => {}
+                RunKind::Body | RunKind::Free | RunKind::Leaving | RunKind::Lost => {}
             }
             at = next;
         }
