@@ -12,7 +12,7 @@ use crate::os::{Errno, Os};
 use crate::span::SpanRecord;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::unit_table::UnitMeta;
-use crate::units::{HUGE, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
+use crate::units::{HUGE, MOST_OF_SEGMENT, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
 
 /// How many segments there can be. Each takes about half of what address space is left.
 const MAX_SEGMENTS: usize = 32;
@@ -210,7 +210,13 @@ impl Space {
             Some(last) => last.first().0.checked_add(last.units() + 1)?,
             None => 0,
         };
-        let units = u32::try_from(units).ok()?.min(UnitIndex::NIL.0 - first - 1);
+        let units =
+            u32::try_from(units).unwrap_or(u32::MAX).min(MOST_OF_SEGMENT).min(UnitIndex::NIL.0 - first - 1);
+        if units < needed {
+            // SAFETY: the reservation just made, unused.
+            unsafe { os.unreserve(start, bytes) };
+            return None;
+        }
         let metas = start.as_ptr().cast::<UnitMeta>();
         let spans = (start.as_ptr() as usize + units as usize * size_of::<UnitMeta>())
             .next_multiple_of(align_of::<SpanRecord>());

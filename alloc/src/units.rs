@@ -22,14 +22,27 @@ pub(crate) type PageMask = u16;
 const_assert!(PAGES_PER_UNIT == PageMask::BITS as usize);
 const_assert!(HUGE.is_multiple_of(UNIT));
 
+/// Units of one block or region, at most: 8 TiB. Larger ones are refused at once.
+pub(crate) const MOST_OF_RUN: u32 = 1 << 27;
+/// Units of a segment, at most, and of a free run with it: their pages can be counted in 32 bits.
+pub(crate) const MOST_OF_SEGMENT: u32 = u32::MAX / PAGES_PER_UNIT as u32;
+/// The largest alignment of a run in units: 1 TiB.
+const MOST_ALIGNED: u32 = 1 << 24;
+const_assert!(MOST_OF_RUN + MOST_ALIGNED < MOST_OF_SEGMENT);
+
 /// A number of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct UnitCount(pub(crate) u32);
 
 impl UnitCount {
-    /// The units that `bytes` need; `None` beyond what an index can name.
+    /// The units that `bytes` need; `None` beyond [`MOST_OF_RUN`].
     pub(crate) fn covering(bytes: usize) -> Option<Self> {
-        u32::try_from(bytes.div_ceil(UNIT)).ok().map(Self)
+        u32::try_from(bytes.div_ceil(UNIT)).ok().filter(|units| *units <= MOST_OF_RUN).map(Self)
+    }
+
+    /// The units of an alignment; `None` beyond what is granted.
+    pub(crate) fn of_align(align: usize) -> Option<u32> {
+        u32::try_from(align.div_ceil(UNIT)).ok().filter(|units| *units <= MOST_ALIGNED)
     }
 
     pub(crate) const fn bytes(self) -> usize {
@@ -80,6 +93,11 @@ mod tests {
         assert_eq!(UnitCount::covering(1), Some(UnitCount(1)));
         assert_eq!(UnitCount::covering(UNIT), Some(UnitCount(1)));
         assert_eq!(UnitCount::covering(UNIT + 1), Some(UnitCount(2)));
-        assert_eq!(UnitCount::covering(usize::MAX), None);
+        assert_eq!(UnitCount::covering(MOST_OF_RUN as usize * UNIT), Some(UnitCount(MOST_OF_RUN)));
+        for bytes in [MOST_OF_RUN as usize * UNIT + 1, 16 << 40, 20 << 40, 100 << 40, usize::MAX] {
+            assert_eq!(UnitCount::covering(bytes), None, "{bytes}");
+        }
+        assert_eq!([1, UNIT, 1 << 40].map(UnitCount::of_align), [Some(1), Some(1), Some(1 << 24)]);
+        assert_eq!([1 << 41, 1 << 63].map(UnitCount::of_align), [None; 2]);
     }
 }

@@ -307,6 +307,24 @@ fn a_block_larger_than_any_zone_gets_a_segment_of_its_own() {
     heap.free_large(small);
 }
 
+/// Sizes whose pages or units no table could count are refused before anybody is asked.
+#[test]
+fn blocks_beyond_what_can_be_counted_are_null_at_once() {
+    let heap = Heap::new(Fake::new(usize::MAX), SPACE);
+    let kept = heap.allocate_large(UNIT, 8, false);
+    for size in [(8 << 40) + 1, 16 << 40, (16 << 40) + UNIT, 20 << 40, 100 << 40, 256 << 40, 1 << 62] {
+        assert!(heap.allocate_large(size, 8, false).is_null(), "{size}");
+        assert!(heap.allocate_growing(size, 8).is_none(), "{size}");
+        assert!(heap.move_large(kept, UNIT, size, 8).is_null(), "{size}");
+        assert!(!heap.resize_large(kept, size, 8), "{size}");
+        assert!(heap.new_region(size).is_none() && heap.new_whole_region(size).is_none(), "{size}");
+    }
+    assert!(heap.allocate_large(8, 1 << 41, false).is_null());
+    assert_eq!(heap.os.calls(Call::Reserve).len(), 1);
+    heap.free_large(kept);
+    heap.verify(None).unwrap();
+}
+
 #[test]
 fn odd_layouts_are_null() {
     let heap = heap();
