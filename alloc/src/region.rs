@@ -14,7 +14,7 @@ use crate::os::{Moved, Os, resident_bytes};
 use crate::page_heap::Request;
 use crate::sync::{AtomicU8, Ordering};
 use crate::unit_table::RunKind;
-use crate::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex, page_mask};
+use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, UNIT, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;
 
 /// What happens to pages that a region retires.
@@ -138,8 +138,9 @@ impl Region {
     }
 
     fn clear(&self, range: Range<usize>) {
-        let (first, last) = (range.start.next_multiple_of(PAGE), range.end & !(PAGE - 1));
-        let by_os = first < last && last - first >= CLEAR_BY_OS && !self.huge;
+        // A region begins at a multiple of any page.
+        let Range { start: first, end: last } = HEAP.os.pages().inside(&range);
+        let by_os = last - first >= CLEAR_BY_OS && !self.huge;
         // SAFETY: the range lies inside the region, and whole pages of it hold nothing that the owner needs.
         unsafe {
             let base = self.base;
@@ -198,7 +199,7 @@ impl Region {
     /// in costs five times as much as moving these. What the pages hold there is unspecified, as for a new region.
     /// Returns whether they left; if not, nothing was done. Pages among them that cannot move go to the OS.
     ///
-    /// The range and the offset are whole pages. A few system calls; O(units of the range).
+    /// The range and the offset are whole pages of the kernel. A few system calls; O(units of the range).
     ///
     /// # Safety
     /// Nothing in the range is read or written again as long as this region lives, and nothing that was written to the
@@ -326,12 +327,33 @@ impl<O: Os> Heap<O> {
         });
         self.counters.count_handed(-((retired * PAGE) as isize));
         if mode == Retire::Release {
-            // SAFETY: the caller vouches for the pages; the region lies in one segment.
+            let pages = self.whole_groups(run, pages);
+            if pages.is_empty() {
+                return;
+            }
+            // SAFETY: the caller vouches for the pages, and pages beside them were retired before; the region lies in one
+            // segment.
             let left = unsafe { self.os.release(base.add(pages.start * PAGE), pages.len() * PAGE) };
             if left.is_ok() {
                 self.mark_released(run, &pages);
             }
         }
+    }
+
+    /// The pages of the kernel that are wholly retired and touch these pages of a region, which were retired just now.
+    fn whole_groups(&self, run: UnitIndex, pages: Range<usize>) -> Range<usize> {
+        let group = self.os.pages();
+        if group.len() == 1 {
+            return pages;
+        }
+        let is_idle = |first: usize| {
+            let mask = page_mask(first % PAGES_PER_UNIT, first % PAGES_PER_UNIT + group.len());
+            self.idle_mask(run, (first / PAGES_PER_UNIT) as u32) & mask == mask
+        };
+        let (mut first, mut end) = (pages.start / group.len(), pages.end.div_ceil(group.len()));
+        first += usize::from(!is_idle(first * group.len()));
+        end -= usize::from(first < end && !is_idle((end - 1) * group.len()));
+        first * group.len()..end * group.len()
     }
 
     fn may_hand_on(&self, bytes: usize) -> bool {
@@ -341,7 +363,8 @@ impl<O: Os> Heap<O> {
     }
 
     /// Moves pages of a region, given as numbers from its start, to `to`, if nothing is resident there, and retires the
-    /// place that they leave. False, with nothing done, if the first of them cannot move; others that cannot are released.
+    /// place that they leave. False, with nothing done, if the first of them cannot move, or they are not whole pages of the
+    /// kernel; others that cannot are released.
     ///
     /// # Safety
     /// `base` is that of a living region, the pages lie in it and are never touched again. As many at `to` belong to
@@ -354,7 +377,9 @@ impl<O: Os> Heap<O> {
     ) -> bool {
         let Some(run) = self.space.unit_of(base.as_ptr() as usize) else { return false };
         let bytes = pages.len() * PAGE;
-        if resident_bytes(&self.os, to, bytes) != Ok(0) {
+        let group = self.os.pages();
+        let whole = group.divides(pages.start * PAGE, bytes) && group.divides(to.as_ptr() as usize, 0);
+        if !whole || resident_bytes(&self.os, to, bytes) != Ok(0) {
             return false;
         }
         let mut at = 0;

@@ -201,7 +201,7 @@ impl Space {
         let count = self.count.load(Ordering::Relaxed);
         let slot = self.segments.get(count)?;
         let least = (needed as usize).checked_mul(UNIT + TABLE_BYTES_PER_UNIT)?;
-        let least = least.checked_add(MIN_SEGMENT)?.next_multiple_of(PAGE);
+        let least = least.checked_add(MIN_SEGMENT)?.next_multiple_of(UNIT);
         let (start, bytes) = find_room(os, wanted, least)?;
         let alignment = if bytes >= HUGE_ALIGNED { HUGE } else { UNIT };
         // Behind the last unit a page is left, so that no mapping of units can grow.
@@ -267,7 +267,7 @@ fn find_room<O: Os>(os: &O, wanted: usize, least: usize) -> Option<(NonNull<u8>,
     while size / 2 >= least {
         size /= 2;
         if let Ok(start) = os.reserve(size) {
-            let part = (size / 2).max(least).next_multiple_of(PAGE);
+            let part = (size / 2).max(least).next_multiple_of(UNIT);
             // SAFETY: the reservation just made, unused. What fitted whole fits again in part.
             unsafe { os.unreserve(start, size) };
             return os.reserve(part).ok().map(|start| (start, part));
@@ -283,10 +283,10 @@ fn commit_rows<O: Os>(
     row: usize,
     rows: &core::ops::Range<usize>,
 ) -> Result<usize, Errno> {
-    let from = (table + rows.start * row) & !(PAGE - 1);
-    let to = (table + rows.end * row).next_multiple_of(PAGE);
-    // SAFETY: whole pages of the segment's reservation, above its page-aligned start and below its units.
-    unsafe { os.commit(NonNull::new_unchecked(from as *mut u8), to - from)? };
+    let pages = os.pages().around(&(table + rows.start * row..table + rows.end * row));
+    // SAFETY: whole pages of the segment's reservation, above its page-aligned start and below its units, which begin at a
+    // multiple of any page.
+    unsafe { os.commit(NonNull::new_unchecked(pages.start as *mut u8), pages.len())? };
     Ok(rows.len() * row)
 }
 

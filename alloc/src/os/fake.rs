@@ -10,14 +10,14 @@
 #![allow(unsafe_code, reason = "hands out memory")]
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::Mutex;
 
 use super::moves::{Remap, map, move_front};
 use super::{Errno, Moved, Os, PageRange};
 use crate::sync::AtomicU32;
-use crate::units::{PAGE, UNIT};
+use crate::units::{PAGE, PageGroup, UNIT};
 
 /// What lies in a hole.
 const POISON: u8 = 0xdb;
@@ -79,13 +79,20 @@ impl State {
 pub(crate) struct Fake {
     state: Mutex<State>,
     clock: AtomicU64,
+    page_size: AtomicUsize,
 }
 
 #[cfg_attr(loom, allow(dead_code, reason = "models refuse nothing"))]
 impl Fake {
     pub(crate) fn new(address_space: usize) -> Self {
         let state = State { address_space, ..State::default() };
-        Self { state: Mutex::new(state), clock: AtomicU64::new(0) }
+        Self { state: Mutex::new(state), clock: AtomicU64::new(0), page_size: AtomicUsize::new(PAGE) }
+    }
+
+    /// Has the kernel's pages be of so many bytes. Before the first use.
+    pub(crate) fn set_page_size(&self, bytes: usize) {
+        // Relaxed: set before the heap is shared.
+        self.page_size.store(bytes, Ordering::Relaxed);
     }
 
     /// Refuses the calls of `kind` after `passing` more of them.
@@ -174,9 +181,13 @@ impl Fake {
             }
         }
         assert!(!state.is_holed(addr, bytes), "{kind:?} in a hole");
-        if matches!(kind, Call::Commit | Call::Release | Call::Move) {
+        let inside = matches!(kind, Call::Commit | Call::Release | Call::Move);
+        if inside || kind == Call::Residency {
+            assert!(self.pages().divides(addr, bytes), "{kind:?} of a part of a page");
+        }
+        if inside {
             let inside = state.mappings.iter().any(|m| m.0 <= addr && addr + bytes <= m.0 + m.1);
-            assert!(inside && addr.is_multiple_of(PAGE) && bytes.is_multiple_of(PAGE), "{kind:?} outside");
+            assert!(inside, "{kind:?} outside");
         }
         Ok(())
     }
@@ -301,6 +312,11 @@ impl Remap for Fake {
 }
 
 impl Os for Fake {
+    fn pages(&self) -> PageGroup {
+        // Relaxed: see `set_page_size`.
+        PageGroup::new(self.page_size.load(Ordering::Relaxed))
+    }
+
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
         self.ask(Call::Reserve, 0, bytes)?;
         let mut state = self.state.lock().unwrap();

@@ -12,18 +12,20 @@ use static_assertions::const_assert_eq;
 
 use super::{Errno, Moved, Os, PageRange, moves};
 use crate::sync::{AtomicU32, Ordering};
-use crate::units::PAGE;
+use crate::units::{PAGE, PAGES_PER_UNIT, PageGroup, UNIT};
 
 /// The running kernel.
 #[derive(Debug)]
 pub(crate) struct Linux {
     /// The key whose destructor tells of a thread's end, plus one. 0: not yet made; `u32::MAX`: refused.
     exit_key: AtomicU32,
+    /// Bytes of a page of the kernel; 0 before anybody has asked.
+    page_size: AtomicU32,
 }
 
 impl Linux {
     pub(crate) const fn new() -> Self {
-        Self { exit_key: AtomicU32::new(0) }
+        Self { exit_key: AtomicU32::new(0), page_size: AtomicU32::new(0) }
     }
 
     /// The key, made at the first call.
@@ -103,7 +105,32 @@ fn membarrier(command: i32) -> bool {
     checked(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }).is_ok()
 }
 
+impl Linux {
+    #[cold]
+    fn ask_page_size(&self) -> usize {
+        // SAFETY: the call only reads what the kernel gave the process at its start.
+        let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+        if !bytes.is_power_of_two() || !(PAGE..=UNIT).contains(&bytes) {
+            self.fatal(b"ebbtide: the kernel's pages are not of 4 to 64 KiB\n");
+        }
+        // Relaxed: whoever asks too gets the same answer.
+        self.page_size.store(bytes as u32, Ordering::Relaxed);
+        bytes
+    }
+
+    fn is_whole(&self, addr: NonNull<u8>, bytes: usize) -> bool {
+        self.pages().divides(addr.as_ptr() as usize, bytes)
+    }
+}
+
 impl Os for Linux {
+    fn pages(&self) -> PageGroup {
+        match self.page_size.load(Ordering::Relaxed) {
+            0 => PageGroup::new(self.ask_page_size()),
+            bytes => PageGroup::new(bytes as usize),
+        }
+    }
+
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
         moves::map(core::ptr::null_mut(), bytes, libc::PROT_NONE, 0)
     }
@@ -120,15 +147,18 @@ impl Os for Linux {
     }
 
     fn populates(&self, page: NonNull<u8>) -> bool {
-        let mut seen = [0];
-        self.residency(page, &mut seen).is_ok() && seen[0] & 1 == 1
+        let mut seen = [0; PAGES_PER_UNIT];
+        self.residency(page, &mut seen[..self.pages().len()]).is_ok() && seen[0] & 1 == 1
     }
 
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+        debug_assert!(self.is_whole(addr, bytes), "the kernel would round it up");
         madvise(addr, bytes, libc::MADV_DONTNEED)
     }
 
     unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno> {
+        let whole = |range: &PageRange| self.pages().divides(range.addr as usize, range.bytes);
+        debug_assert!(ranges.iter().all(whole), "the kernel would round it up");
         let wanted: usize = ranges.iter().map(|range| range.bytes).sum();
         // SAFETY: the ranges are laid out as the kernel's vectors, and the caller gives their pages up.
         let call = || unsafe {
@@ -148,6 +178,7 @@ impl Os for Linux {
     }
 
     unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Moved {
+        debug_assert!(self.is_whole(from, bytes) && self.is_whole(to, bytes));
         // SAFETY: passed on to the caller.
         unsafe { moves::move_front(self, from, to, bytes) }
     }
@@ -158,10 +189,15 @@ impl Os for Linux {
     }
 
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
-        let bytes = pages.len() * PAGE;
-        // SAFETY: `pages` has a byte for each page; the kernel checks the range itself.
-        checked(|| i64::from(unsafe { libc::mincore(addr.as_ptr().cast(), bytes, pages.as_mut_ptr()) }))
-            .map(|_| ())
+        let (bytes, group) = (pages.len() * PAGE, self.pages().len());
+        debug_assert!(self.is_whole(addr, bytes));
+        // SAFETY: `pages` has a byte for each page of the kernel, if not more; the kernel checks the range itself.
+        checked(|| i64::from(unsafe { libc::mincore(addr.as_ptr().cast(), bytes, pages.as_mut_ptr()) }))?;
+        if group > 1 {
+            // The kernel's bytes stand at the front. From the end on, none is overwritten before it is read.
+            (0..pages.len()).rev().for_each(|page| pages[page] = pages[page / group]);
+        }
+        Ok(())
     }
 
     fn metadata(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
@@ -207,7 +243,7 @@ impl Os for Linux {
         let read = checked(|| unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) as i64 });
         // SAFETY: this call opened the file.
         let _ = checked(|| i64::from(unsafe { libc::close(file) }));
-        resident_of_statm(&text[..read.unwrap_or(0) as usize])
+        resident_of_statm(&text[..read.unwrap_or(0) as usize], self.pages().bytes() as u64)
     }
 
     fn now(&self) -> u64 {
@@ -258,12 +294,11 @@ impl Os for Linux {
 }
 
 /// The second number of statm is the resident pages.
-fn resident_of_statm(text: &[u8]) -> u64 {
+fn resident_of_statm(text: &[u8], page: u64) -> u64 {
     let mut fields = text.split(|byte| *byte == b' ');
     let Some(field) = fields.nth(1) else { return 0 };
     let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
-        * PAGE as u64
+    digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))) * page
 }
 
 #[cfg(test)]
@@ -273,10 +308,11 @@ mod tests {
 
     #[test]
     fn statm_gives_the_second_field_in_bytes() {
-        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n"), 25 * 4096);
-        assert_eq!(resident_of_statm(b"100"), 0);
-        assert_eq!(resident_of_statm(b""), 0);
-        assert_eq!(resident_of_statm(b"1 x 2"), 0);
+        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n", 4096), 25 * 4096);
+        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n", 16384), 25 * 16384);
+        assert_eq!(resident_of_statm(b"100", 4096), 0);
+        assert_eq!(resident_of_statm(b"", 4096), 0);
+        assert_eq!(resident_of_statm(b"1 x 2", 4096), 0);
     }
 
     #[test]

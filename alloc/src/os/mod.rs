@@ -21,7 +21,7 @@ pub(crate) use linux::Linux;
 use core::ptr::NonNull;
 
 use crate::sync::AtomicU32;
-use crate::units::PAGE;
+use crate::units::{PAGE, PageGroup};
 
 /// Why the OS refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,9 @@ pub(crate) enum Moved {
 
 /// What the allocator needs of an operating system.
 pub(crate) trait Os: Sync {
+    /// The kernel's pages. Every range below is whole ones, unless it says otherwise.
+    fn pages(&self) -> PageGroup;
+
     /// Reserves `bytes` of inaccessible address space, page-aligned.
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno>;
 
@@ -110,7 +113,7 @@ pub(crate) trait Os: Sync {
     /// The range is page-aligned and inside one reservation.
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool);
 
-    /// Looks which pages from `addr` on are resident, and sets the lowest bit of one byte of `pages` for each that is.
+    /// Looks which pages of 4 KiB from `addr` on are resident, and sets the lowest bit of one byte of `pages` for each that is.
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno>;
 
     /// Fresh zeroed memory for the allocator's own tables. It is never given back.

@@ -15,7 +15,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::linux::{Linux, checked, madvise};
-use super::{Errno, Moved};
+use super::{Errno, Moved, Os};
 use crate::units::{HUGE, PAGE, UNIT};
 
 /// What a move asks of the kernel.
@@ -132,7 +132,7 @@ impl Remap for Linux {
     fn is_locked(&self, addr: NonNull<u8>) -> bool {
         // This advice is refused for a mapping that is locked; for any other it says no more than that the first page is
         // not used just now. Linux has it since 5.4, so wherever pages can be moved.
-        madvise(addr, PAGE, libc::MADV_COLD).is_err()
+        madvise(addr, self.pages().bytes(), libc::MADV_COLD).is_err()
     }
 
     unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
@@ -149,14 +149,15 @@ impl Remap for Linux {
 
     fn is_short_of_mappings(&self) -> bool {
         // mremap wants room for five more mappings. These pages are eleven.
-        let bytes = 11 * PAGE;
+        let page_size = self.pages().bytes();
+        let bytes = 11 * page_size;
         let Ok(addr) = map(core::ptr::null_mut(), bytes, libc::PROT_NONE, 0) else { return true };
         let odd = (1..11).step_by(2);
         let split = odd.into_iter().all(|page| {
             // SAFETY: a page of the mapping just made.
-            let page = unsafe { addr.add(page * PAGE) };
+            let page = unsafe { addr.add(page * page_size) };
             // SAFETY: as above; nobody else knows it.
-            checked(|| i64::from(unsafe { libc::mprotect(page.as_ptr().cast(), PAGE, libc::PROT_READ) }))
+            checked(|| i64::from(unsafe { libc::mprotect(page.as_ptr().cast(), page_size, libc::PROT_READ) }))
                 .is_ok()
         });
         // SAFETY: the mapping was made above, and nobody else knows it.
@@ -177,7 +178,7 @@ pub(super) fn map(at: *mut u8, bytes: usize, access: i32, fixed: i32) -> Result<
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::os::{Os, resident_bytes};
+    use crate::os::resident_bytes;
 
     /// A reservation of twice `bytes`, all of it writable, with a page left behind it.
     fn two_halves(os: &Linux, bytes: usize) -> (NonNull<u8>, NonNull<u8>) {

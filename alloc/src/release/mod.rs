@@ -71,7 +71,9 @@ impl<O: Os> Heap<O> {
         let refused = report.blocked_bytes();
         if !report.stopped_early {
             let busy = (tally.free + free_resident).saturating_sub(refused);
-            report.blocked.add(BlockReason::Busy, busy, 1);
+            // In a larger page of the kernel free pages lie beside live objects.
+            let reason = if self.os.pages().len() > 1 { BlockReason::LiveObjects } else { BlockReason::Busy };
+            report.blocked.add(reason, busy, 1);
         }
         report.blocked.add(BlockReason::LiveObjects, tally.inuse - tally.objects, job.spans_with_holes);
         report.blocked.add(BlockReason::ThreadCache, cached, caches);

@@ -214,6 +214,42 @@ fn refuse_each(call: Call, errnos: [i32; 2]) -> usize {
     unreachable!("the sequence ends")
 }
 
+/// Where the kernel's pages are larger than ours, no call gets a part of one, and all comes back in the end.
+#[test]
+fn larger_pages_leave_whole_or_stay() {
+    for page_size in [16 << 10, 64 << 10] {
+        let heap = Heap::new(Fake::new(SMALL_SPACE * 8), SMALL_SPACE);
+        heap.os.set_page_size(page_size);
+        work(&heap, 2);
+        assert!(heap.os.calls(Call::Release).len() > 10);
+        all_is_well(&heap, "larger pages");
+    }
+}
+
+#[test]
+fn a_region_retires_larger_pages_when_they_are_wholly_retired() {
+    let heap = heap();
+    heap.os.set_page_size(16 << 10);
+    let base = heap.new_region(2 * UNIT).expect("memory").into_raw();
+    // SAFETY: the region has so many bytes; pages that are retired are not touched again.
+    unsafe {
+        base.write_bytes(9, 2 * UNIT);
+        heap.retire_pages(base, 1..7, Retire::Release);
+        assert_eq!(heap.os.calls(Call::Release), [], "no four of them are one page");
+        heap.retire_pages(base, 7..9, Retire::Release);
+        heap.retire_pages(base, 0..1, Retire::Release);
+        let page = |number: usize| base.add(number * PAGE).as_ptr() as usize;
+        assert_eq!(heap.os.calls(Call::Release), [(page(4), 4 * PAGE), (page(0), 4 * PAGE)]);
+        assert!((9 * PAGE..2 * UNIT).all(|at| base.add(at).read() == 9));
+        assert!(!heap.hand_pages_on(base, 13..14, base), "a part of a page");
+    }
+    assert_eq!(heap.snapshot().heap_free, PAGE as u64, "the ninth");
+    heap.free_region(base);
+    heap.release(ReleaseOptions::new());
+    assert_eq!(heap.snapshot().heap_free, 0);
+    heap.verify(None).unwrap();
+}
+
 #[test]
 fn each_reservation_and_table_may_be_refused() {
     assert!(refuse_each(Call::Reserve, [libc::ENOMEM; 2]) > 1);
