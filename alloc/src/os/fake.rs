@@ -16,6 +16,7 @@ use std::sync::Mutex;
 
 use super::moves::{Remap, map, move_front};
 use super::{Errno, Moved, Os, PageRange};
+use crate::stats::KernelSupport;
 use crate::sync::AtomicU32;
 use crate::units::{PAGE, PageGroup, UNIT};
 
@@ -34,6 +35,7 @@ pub(crate) enum Call {
     Metadata,
     Residency,
     Barrier,
+    HasBarrier,
     Rss,
 }
 
@@ -408,6 +410,10 @@ impl Os for Fake {
         crate::models::wake(word);
     }
 
+    fn support(&self) -> KernelSupport {
+        KernelSupport { page_size: self.pages().bytes() as u64, ..KernelSupport::default() }
+    }
+
     fn rss(&self) -> u64 {
         self.ask(Call::Rss, 0, 0).map_or(0, |()| 1 << 20)
     }
@@ -418,6 +424,10 @@ impl Os for Fake {
     }
 
     fn prepare_barrier(&self) {}
+
+    fn has_barrier(&self) -> bool {
+        self.ask(Call::HasBarrier, 0, 0).is_ok()
+    }
 
     fn barrier(&self) -> bool {
         #[cfg(loom)]

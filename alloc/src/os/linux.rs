@@ -10,7 +10,10 @@ use core::ptr::NonNull;
 
 use static_assertions::const_assert_eq;
 
-use super::{Errno, Moved, Os, PageRange, moves};
+use super::moves;
+use super::probe::{Feature, PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED};
+use super::{Errno, Moved, Os, PageRange};
+use crate::stats::KernelSupport;
 use crate::sync::{AtomicU32, Ordering};
 use crate::units::{PAGE, PAGES_PER_UNIT, PageGroup, UNIT};
 
@@ -21,11 +24,13 @@ pub(crate) struct Linux {
     exit_key: AtomicU32,
     /// Bytes of a page of the kernel; 0 before anybody has asked.
     page_size: AtomicU32,
+    /// What may be called: see [`Offers`](super::probe::Offers). 0 before the probe.
+    pub(super) offers: AtomicU32,
 }
 
 impl Linux {
     pub(crate) const fn new() -> Self {
-        Self { exit_key: AtomicU32::new(0), page_size: AtomicU32::new(0) }
+        Self { exit_key: AtomicU32::new(0), page_size: AtomicU32::new(0), offers: AtomicU32::new(0) }
     }
 
     /// The key, made at the first call.
@@ -96,13 +101,21 @@ const PIDFD_SELF: i32 = -10000;
 const_assert_eq!(size_of::<PageRange>(), size_of::<libc::iovec>());
 const_assert_eq!(core::mem::offset_of!(PageRange, bytes), core::mem::offset_of!(libc::iovec, iov_len));
 
-/// Commands of membarrier(2).
-const PRIVATE_EXPEDITED: i32 = 1 << 3;
-const REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
-
-fn membarrier(command: i32) -> bool {
+pub(super) fn membarrier(command: i32) -> Result<i64, Errno> {
     // SAFETY: the call takes no pointers.
-    checked(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }).is_ok()
+    checked(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) })
+}
+
+/// Gives several ranges back; returns the bytes that it came to.
+///
+/// # Safety
+/// As for [`Os::release_many`].
+pub(super) unsafe fn process_madvise(ranges: &[PageRange]) -> Result<usize, Errno> {
+    let (count, advice) = (ranges.len(), libc::MADV_DONTNEED);
+    // SAFETY: the ranges are laid out as the kernel's vectors, and the caller gives their pages up.
+    let call =
+        || unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, ranges.as_ptr(), count, advice, 0) };
+    checked(call).map(|bytes| bytes as usize)
 }
 
 impl Linux {
@@ -116,6 +129,20 @@ impl Linux {
         // Relaxed: whoever asks too gets the same answer.
         self.page_size.store(bytes as u32, Ordering::Relaxed);
         bytes
+    }
+
+    /// The resident set; `None` if the file cannot be opened.
+    pub(super) fn read_rss(&self) -> Option<u64> {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        // SAFETY: the path is a C string.
+        let file = checked(|| i64::from(unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) })).ok()?;
+        let file = file as i32;
+        let mut text = [0u8; 128];
+        // SAFETY: `text` has room for what is asked.
+        let read = checked(|| unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) as i64 });
+        // SAFETY: this call opened the file.
+        let _ = checked(|| i64::from(unsafe { libc::close(file) }));
+        Some(resident_of_statm(&text[..read.unwrap_or(0) as usize], self.pages().bytes() as u64))
     }
 
     fn is_whole(&self, addr: NonNull<u8>, bytes: usize) -> bool {
@@ -160,21 +187,13 @@ impl Os for Linux {
         let whole = |range: &PageRange| self.pages().divides(range.addr as usize, range.bytes);
         debug_assert!(ranges.iter().all(whole), "the kernel would round it up");
         let wanted: usize = ranges.iter().map(|range| range.bytes).sum();
-        // SAFETY: the ranges are laid out as the kernel's vectors, and the caller gives their pages up.
-        let call = || unsafe {
-            libc::syscall(
-                libc::SYS_process_madvise,
-                PIDFD_SELF,
-                ranges.as_ptr(),
-                ranges.len(),
-                libc::MADV_DONTNEED,
-                0,
-            )
-        };
-        // A kernel that does not know the call, the descriptor or this advice for it refuses before anything happens;
-        // one that meets a locked page says how far it came.
-        let done = checked(call)?;
-        if done as usize == wanted { Ok(()) } else { Err(Errno::EINVAL) }
+        if !self.has(Feature::ReleaseMany) {
+            return Err(Errno(libc::ENOSYS));
+        }
+        // One that meets a locked page says how far it came.
+        // SAFETY: as the caller vouches.
+        let done = unsafe { process_madvise(ranges)? };
+        if done == wanted { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Moved {
@@ -184,6 +203,9 @@ impl Os for Linux {
     }
 
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool) {
+        if !self.has(Feature::HugeAdvice) {
+            return;
+        }
         let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         let _ = madvise(addr, bytes, advice);
     }
@@ -191,6 +213,9 @@ impl Os for Linux {
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
         let (bytes, group) = (pages.len() * PAGE, self.pages().len());
         debug_assert!(self.is_whole(addr, bytes));
+        if !self.has(Feature::Residency) {
+            return Err(Errno(libc::ENOSYS));
+        }
         // SAFETY: `pages` has a byte for each page of the kernel, if not more; the kernel checks the range itself.
         checked(|| i64::from(unsafe { libc::mincore(addr.as_ptr().cast(), bytes, pages.as_mut_ptr()) }))?;
         if group > 1 {
@@ -230,20 +255,12 @@ impl Os for Linux {
         let _ = checked(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) });
     }
 
+    fn support(&self) -> KernelSupport {
+        self.support_now()
+    }
+
     fn rss(&self) -> u64 {
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: the path is a C string.
-        let Ok(file) = checked(|| i64::from(unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) }))
-        else {
-            return 0;
-        };
-        let file = file as i32;
-        let mut text = [0u8; 128];
-        // SAFETY: `text` has room for what is asked.
-        let read = checked(|| unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) as i64 });
-        // SAFETY: this call opened the file.
-        let _ = checked(|| i64::from(unsafe { libc::close(file) }));
-        resident_of_statm(&text[..read.unwrap_or(0) as usize], self.pages().bytes() as u64)
+        if self.has(Feature::Rss) { self.read_rss().unwrap_or(0) } else { 0 }
     }
 
     fn now(&self) -> u64 {
@@ -254,11 +271,17 @@ impl Os for Linux {
     }
 
     fn prepare_barrier(&self) {
-        membarrier(REGISTER_PRIVATE_EXPEDITED);
+        if self.has(Feature::Barrier) {
+            let _ = membarrier(REGISTER_PRIVATE_EXPEDITED);
+        }
+    }
+
+    fn has_barrier(&self) -> bool {
+        self.has(Feature::Barrier)
     }
 
     fn barrier(&self) -> bool {
-        membarrier(PRIVATE_EXPEDITED)
+        self.has(Feature::Barrier) && membarrier(PRIVATE_EXPEDITED).is_ok()
     }
 
     fn watch_forks(&self) {

@@ -12,6 +12,7 @@
 
 mod linux;
 mod moves;
+mod probe;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -20,6 +21,7 @@ pub(crate) use linux::Linux;
 
 use core::ptr::NonNull;
 
+use crate::stats::KernelSupport;
 use crate::sync::AtomicU32;
 use crate::units::{PAGE, PageGroup};
 
@@ -125,6 +127,9 @@ pub(crate) trait Os: Sync {
     /// Wakes one sleeper of `word`.
     fn wake(&self, word: &AtomicU32);
 
+    /// What the kernel offers now.
+    fn support(&self) -> KernelSupport;
+
     /// The resident set of the process in bytes, 0 if it cannot be read.
     fn rss(&self) -> u64;
 
@@ -133,6 +138,9 @@ pub(crate) trait Os: Sync {
 
     /// Prepares [`barrier`](Self::barrier). Cheap while the process has one thread.
     fn prepare_barrier(&self);
+
+    /// Whether [`barrier`](Self::barrier) is to be had, and [`thread_lives`](Self::thread_lives) with it.
+    fn has_barrier(&self) -> bool;
 
     /// Has every running thread of the process pass a full memory barrier before it returns. False if that is not to
     /// be had.

@@ -15,6 +15,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::linux::{Linux, checked, madvise};
+use super::probe::Feature;
 use super::{Errno, Moved, Os};
 use crate::units::{HUGE, PAGE, UNIT};
 
@@ -109,6 +110,9 @@ fn front_in_one_mapping<K: Remap>(kernel: &K, from: NonNull<u8>, bytes: usize) -
 
 impl Remap for Linux {
     fn may_move(&self) -> bool {
+        if !self.has(Feature::Moves) {
+            return false;
+        }
         // The move counts against these limits anew, after the target is gone. With one that was lowered below what is
         // mapped already it fails, and so does filling the hole.
         [libc::RLIMIT_AS, libc::RLIMIT_DATA].into_iter().all(|resource| {

@@ -101,7 +101,8 @@ impl<O: Os> Heap<O> {
             job.desk.batch.blocked = BlockedList::new();
             from = job.desk.resume;
         }
-        if !job.spares_caches {
+        // Without a barrier threads would be sent to their slow paths for nothing.
+        if !job.spares_caches && self.os.has_barrier() {
             self.gather_from_caches();
         }
         self.release_in_zones(job, zones, from..u32::MAX);

@@ -288,9 +288,15 @@ fn without_a_barrier_other_caches_keep_what_they_hold() {
     let pointer = AtomicPtr::new(core::ptr::from_ref(cache).cast_mut());
     cache.pointer.store((&raw const pointer).cast_mut(), Ordering::Relaxed);
     let held = cache.held_bytes();
-    heap.os.refuse(Call::Barrier, libc::EPERM, 0, true);
-    let report = heap.release(ReleaseOptions::new());
-    assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
+    for call in [Call::Barrier, Call::HasBarrier] {
+        heap.os.refuse(call, libc::EPERM, 0, true);
+        let report = heap.release(ReleaseOptions::new());
+        assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
+        let away = pointer.load(Ordering::Relaxed) == ThreadCache::no_cache();
+        assert_eq!(away, call == Call::Barrier, "the owner is not sent to its slow path for nothing");
+        cache.mend();
+        pointer.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Relaxed);
+    }
     heap.os.relent();
     assert!(heap.release(ReleaseOptions::new()).blocked.bytes(BlockReason::ThreadCache) <= 1024);
     cache.mend();

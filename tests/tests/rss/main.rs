@@ -19,6 +19,7 @@ mod map_pages;
 mod maps;
 mod policy;
 mod report;
+mod sandbox;
 mod signals;
 mod soft_limit;
 mod stats;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         map_pages::CASES,
         stats::CASES,
         report::CASES,
+        sandbox::CASES,
         threads::CASES,
         edges::CASES,
         limits::CASES,
