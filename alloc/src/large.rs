@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// `None` for what no address space holds. `align` is a power of two.
+    /// `None` for what is too large: see [`UnitCount`]. `align` is a power of two.
     fn of(size: usize, align: usize) -> Option<Self> {
         let pages = size.max(1).div_ceil(PAGE);
         let huge = size.checked_next_multiple_of(HUGE)?;
@@ -45,7 +45,7 @@ impl Plan {
             return Self::huge(size, align);
         }
         let units = UnitCount::covering(size.max(1))?;
-        let align = UnitCount::covering(align)?.0;
+        let align = UnitCount::of_align(align)?;
         Some(Self { units, align, purpose: Purpose::Spans, owned_pages: pages })
     }
 }
@@ -55,7 +55,7 @@ impl Plan {
     fn huge(size: usize, align: usize) -> Option<Self> {
         let bytes = size.checked_next_multiple_of(HUGE)?;
         let units = UnitCount::covering(bytes)?;
-        let align = UnitCount::covering(align.max(HUGE))?.0;
+        let align = UnitCount::of_align(align.max(HUGE))?;
         Some(Self { units, align, purpose: Purpose::Huge, owned_pages: bytes / PAGE })
     }
 

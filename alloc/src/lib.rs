@@ -76,7 +76,7 @@ pub use global::Allocator;
 pub use kept::{Kept, each_kept};
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
-pub use stats::{MemStats, Usage};
+pub use stats::{KernelSupport, MemStats, Usage};
 pub use verify::{Fault, HeapError, verify};
 
 use heap::HEAP;

@@ -177,7 +177,7 @@ impl<O: Os> Heap<O> {
         }
         let meta = self.space.meta(head);
         match meta.kind() {
-            RunKind::Body => Place::Nowhere,
+            RunKind::Body | RunKind::Lost => Place::Nowhere,
             RunKind::Free | RunKind::Leaving => Place::Free,
             RunKind::Region => Place::Region,
             RunKind::Large => Place::Large(head, meta.owned_pages() * PAGE),

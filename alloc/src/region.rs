@@ -10,11 +10,11 @@ use core::ptr::NonNull;
 
 use crate::heap::{HEAP, Heap};
 use crate::large::for_each_unit;
-use crate::os::{Os, resident_bytes};
+use crate::os::{Moved, Os, resident_bytes};
 use crate::page_heap::Request;
 use crate::sync::{AtomicU8, Ordering};
 use crate::unit_table::RunKind;
-use crate::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex, page_mask};
+use crate::units::{HUGE, PAGE, PAGES_PER_UNIT, UNIT, UnitCount, UnitIndex, page_mask};
 use crate::zone::Purpose;
 
 /// What happens to pages that a region retires.
@@ -138,8 +138,9 @@ impl Region {
     }
 
     fn clear(&self, range: Range<usize>) {
-        let (first, last) = (range.start.next_multiple_of(PAGE), range.end & !(PAGE - 1));
-        let by_os = first < last && last - first >= CLEAR_BY_OS && !self.huge;
+        // A region begins at a multiple of any page.
+        let Range { start: first, end: last } = HEAP.os.pages().inside(&range);
+        let by_os = last - first >= CLEAR_BY_OS && !self.huge;
         // SAFETY: the range lies inside the region, and whole pages of it hold nothing that the owner needs.
         unsafe {
             let base = self.base;
@@ -196,9 +197,9 @@ impl Region {
 
     /// As [`retire`](Self::retire), but the pages go to `to`, at offset `at`, if none are resident there: bringing new ones
     /// in costs five times as much as moving these. What the pages hold there is unspecified, as for a new region.
-    /// Returns whether they moved; if not, nothing was done.
+    /// Returns whether they left; if not, nothing was done. Pages among them that cannot move go to the OS.
     ///
-    /// The range and the offset are whole pages. A few system calls; O(units of the range).
+    /// The range and the offset are whole pages of the kernel. A few system calls; O(units of the range).
     ///
     /// # Safety
     /// Nothing in the range is read or written again as long as this region lives, and nothing that was written to the
@@ -326,12 +327,33 @@ impl<O: Os> Heap<O> {
         });
         self.counters.count_handed(-((retired * PAGE) as isize));
         if mode == Retire::Release {
-            // SAFETY: the caller vouches for the pages; the region lies in one segment.
+            let pages = self.whole_groups(run, pages);
+            if pages.is_empty() {
+                return;
+            }
+            // SAFETY: the caller vouches for the pages, and pages beside them were retired before; the region lies in one
+            // segment.
             let left = unsafe { self.os.release(base.add(pages.start * PAGE), pages.len() * PAGE) };
             if left.is_ok() {
                 self.mark_released(run, &pages);
             }
         }
+    }
+
+    /// The pages of the kernel that are wholly retired and touch these pages of a region, which were retired just now.
+    fn whole_groups(&self, run: UnitIndex, pages: Range<usize>) -> Range<usize> {
+        let group = self.os.pages();
+        if group.len() == 1 {
+            return pages;
+        }
+        let is_idle = |first: usize| {
+            let mask = page_mask(first % PAGES_PER_UNIT, first % PAGES_PER_UNIT + group.len());
+            self.idle_mask(run, (first / PAGES_PER_UNIT) as u32) & mask == mask
+        };
+        let (mut first, mut end) = (pages.start / group.len(), pages.end.div_ceil(group.len()));
+        first += usize::from(!is_idle(first * group.len()));
+        end -= usize::from(first < end && !is_idle((end - 1) * group.len()));
+        first * group.len()..end * group.len()
     }
 
     fn may_hand_on(&self, bytes: usize) -> bool {
@@ -341,7 +363,8 @@ impl<O: Os> Heap<O> {
     }
 
     /// Moves pages of a region, given as numbers from its start, to `to`, if nothing is resident there, and retires the
-    /// place that they leave.
+    /// place that they leave. False, with nothing done, if the first of them cannot move, or they are not whole pages of the
+    /// kernel; others that cannot are released.
     ///
     /// # Safety
     /// `base` is that of a living region, the pages lie in it and are never touched again. As many at `to` belong to
@@ -354,23 +377,49 @@ impl<O: Os> Heap<O> {
     ) -> bool {
         let Some(run) = self.space.unit_of(base.as_ptr() as usize) else { return false };
         let bytes = pages.len() * PAGE;
-        if resident_bytes(&self.os, to, bytes) != Ok(0) {
+        let group = self.os.pages();
+        let whole = group.divides(pages.start * PAGE, bytes) && group.divides(to.as_ptr() as usize, 0);
+        if !whole || resident_bytes(&self.os, to, bytes) != Ok(0) {
             return false;
         }
-        // SAFETY: the caller gives both up.
-        if unsafe { self.os.move_pages(base.add(pages.start * PAGE), to, bytes) }.is_err() {
-            return false;
+        let mut at = 0;
+        while at < bytes {
+            let first = pages.start + at / PAGE;
+            // SAFETY: the caller gives both up.
+            let moved = unsafe { self.os.move_pages(base.add(first * PAGE), to.add(at), bytes - at) };
+            at += match moved {
+                Moved::There(piece) => {
+                    // Not resident before it is retired: so no release asks for them.
+                    self.leave(run, first..first + piece / PAGE);
+                    // SAFETY: the caller gives the pages up.
+                    unsafe { self.retire_pages(base, first..first + piece / PAGE, Retire::Keep) };
+                    piece
+                }
+                Moved::Refused(piece) | Moved::Refilled(piece) => {
+                    if matches!(moved, Moved::Refilled(_)) {
+                        self.advise_place(to, at, piece);
+                    }
+                    if at == 0 {
+                        return false;
+                    }
+                    // SAFETY: as above.
+                    unsafe { self.retire_pages(base, first..first + piece / PAGE, Retire::Release) };
+                    piece
+                }
+                // The other region lives and will be written there. Its owner cannot be told to do without.
+                Moved::Lost => {
+                    self.os.fatal(b"ebbtide: the kernel lost pages of a map while it moved them\n")
+                }
+            };
         }
-        let (mut left, mut retired) = (0, 0);
-        for_each_unit(pages.start, pages.end, |unit, mask| {
-            let meta = self.space.meta(run.plus(unit as u32));
-            // Not resident before it is retired: so no release asks for them.
-            left += meta.add_released(mask).count_ones() as usize;
-            retired += meta.add_retired(mask).count_ones() as usize;
-        });
-        self.counters.moved_away.add(left * PAGE);
-        self.counters.count_handed(-((retired * PAGE) as isize));
         true
+    }
+
+    /// Gives the advice for a part of a region again that is a fresh mapping.
+    fn advise_place(&self, place: NonNull<u8>, from: usize, bytes: usize) {
+        let Some(unit) = self.space.unit_of(place.as_ptr() as usize) else { return };
+        let inside = place.as_ptr() as usize - self.space.address(unit).as_ptr() as usize;
+        self.advise_again(unit, inside + from, bytes);
     }
 
     /// Notes that pages of a run went back to the OS. Returns the bytes that were not released before.

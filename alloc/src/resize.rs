@@ -1,16 +1,18 @@
 //! Large blocks that change size: in place where what lies behind is free, else by moving.
 //!
-//! A block of whole huge pages moves without a copy: the kernel hangs its pages in at the new place.
+//! A block of whole huge pages moves without a copy: the kernel hangs its pages in at the new place, one mapping at a
+//! time. What cannot move is copied. Where the kernel loses the new place on the way, that run is abandoned, and the
+//! block goes to another.
 
 #![allow(unsafe_code, reason = "copies blocks and moves their pages")]
 
 use crate::heap::Heap;
 use crate::large::{Plan, UNPINNED, for_each_unit, purpose_of};
 use crate::misuse::Act;
-use crate::os::Os;
+use crate::os::{Moved, Os};
 use crate::sync::Ordering;
 use crate::unit_table::RunKind;
-use crate::units::{PAGE, UnitIndex};
+use crate::units::{PAGE, PAGES_PER_UNIT, UnitCount, UnitIndex};
 use crate::zone::Purpose;
 
 /// Each move without a copy may split a mapping in three, and the kernel grants 65,530 of them.
@@ -50,50 +52,120 @@ impl<O: Os> Heap<O> {
     /// Moves a block to where `size` bytes have room, with its first `keep` bytes, and frees the old one. Null without
     /// memory: then the old one is as it was.
     pub(crate) fn move_large(&self, block: *mut u8, keep: usize, size: usize, align: usize) -> *mut u8 {
-        let Some(new) = self.allocate_growing(size, align) else { return core::ptr::null_mut() };
+        let Some(mut new) = self.allocate_growing(size, align) else { return core::ptr::null_mut() };
+        let old = self.space.unit_of(block as usize).filter(|old| self.may_move(*old, new));
+        let mut done = 0;
+        if let Some(old) = old {
+            match self.move_in_pieces(old, new, keep) {
+                Some(bytes) => done = bytes,
+                None => match self.allocate_growing(size, align) {
+                    Some(other) => new = other,
+                    None => return core::ptr::null_mut(),
+                },
+            }
+        }
         let to = self.space.address(new).as_ptr();
-        let moved = match self.space.unit_of(block as usize) {
-            Some(old) => self.move_pages(old, new),
-            None => false,
-        };
-        if !moved {
+        if done < keep {
             // SAFETY: both blocks hold `keep` bytes, and the new one is another.
-            unsafe { core::ptr::copy_nonoverlapping(block, to, keep) };
+            unsafe { core::ptr::copy_nonoverlapping(block.add(done), to.add(done), keep - done) };
         }
         self.free_large(block);
         to
     }
 
-    /// Moves the pages of one block of huge pages to another that is longer. False, with nothing changed, if they must
-    /// be copied.
-    fn move_pages(&self, old: UnitIndex, new: UnitIndex) -> bool {
+    /// Whether the pages of one block may go to another: both are of huge pages, and the other is as long.
+    fn may_move(&self, old: UnitIndex, new: UnitIndex) -> bool {
         let (from, to) = (self.space.meta(old), self.space.meta(new));
-        {
-            let page_heap = self.page_heap();
-            let huge = |run| page_heap.serves(run, Purpose::Huge) && !page_heap.serves(run, Purpose::Spans);
-            // A release that has pinned the old block works on its idle pages.
-            let free = from.pinned.load(Ordering::Relaxed) == UNPINNED;
-            if !huge(old) || !huge(new) || !free || to.len() < from.len() {
-                return false;
-            }
+        let page_heap = self.page_heap();
+        let huge = |run| page_heap.serves(run, Purpose::Huge) && !page_heap.serves(run, Purpose::Spans);
+        // A release that has pinned the old block works on its idle pages.
+        let free = from.pinned.load(Ordering::Relaxed) == UNPINNED;
+        let fits = huge(old) && huge(new) && to.len() >= from.len();
+        fits && free && self.counters.moves.get() < MOST_MOVES
+    }
+
+    /// Moves the pages of one block to another that is longer; those that cannot move, of its first `keep` bytes, are
+    /// copied. Returns how many bytes are there. `None` if the new block is lost: then the old one is whole.
+    fn move_in_pieces(&self, old: UnitIndex, new: UnitIndex, keep: usize) -> Option<usize> {
+        let bytes = self.space.meta(old).owned_pages() * PAGE;
+        let (from, to) = (self.space.address(old), self.space.address(new));
+        let mut moved = 0;
+        let mut at = 0;
+        while at < bytes {
+            // SAFETY: both ranges lie in their runs: the old one belongs to the caller, the new one is not yet handed out.
+            let asked = unsafe { self.os.move_pages(from.add(at), to.add(at), bytes - at) };
+            let piece = match asked {
+                Moved::There(piece) => {
+                    moved += piece;
+                    self.leave(old, at / PAGE..(at + piece) / PAGE);
+                    piece
+                }
+                Moved::Refused(piece) | Moved::Refilled(piece) => {
+                    let end = keep.min(at + piece);
+                    if at < end {
+                        // SAFETY: both runs hold so many bytes and are not the same.
+                        unsafe { from.add(at).copy_to_nonoverlapping(to.add(at), end - at) };
+                    }
+                    if matches!(asked, Moved::Refilled(_)) {
+                        self.advise_again(new, at, piece);
+                    }
+                    piece
+                }
+                Moved::Lost => {
+                    self.undo_move(old, new, at);
+                    return None;
+                }
+            };
+            at += piece;
         }
-        let pages = from.owned_pages();
-        if self.counters.moves.get() >= MOST_MOVES {
-            return false;
-        }
-        // SAFETY: both ranges are whole runs: the old one belongs to the caller, the new one is not yet handed out.
-        let asked =
-            unsafe { self.os.move_pages(self.space.address(old), self.space.address(new), pages * PAGE) };
-        if asked.is_err() {
-            return false;
-        }
-        self.counters.moves.add(1);
-        // What is left behind is not resident and reads as zero.
+        self.counters.moves.add(usize::from(moved > 0));
+        Some(bytes)
+    }
+
+    /// Marks pages of a run as moved away: what is left behind is not resident and reads as zero.
+    pub(crate) fn leave(&self, run: UnitIndex, pages: core::ops::Range<usize>) {
         let mut left = 0;
-        for_each_unit(0, pages, |unit, mask| {
-            left += self.space.meta(old.plus(unit as u32)).add_released(mask).count_ones() as usize;
+        for_each_unit(pages.start, pages.end, |unit, mask| {
+            left += self.space.meta(run.plus(unit as u32)).add_released(mask).count_ones() as usize;
         });
         self.counters.moved_away.add(left * PAGE);
-        true
+    }
+
+    /// Gives the advice about huge pages again for a part of a run that is a fresh mapping.
+    pub(crate) fn advise_again(&self, run: UnitIndex, from: usize, bytes: usize) {
+        let page_heap = self.page_heap();
+        let wanted = page_heap.serves(run, Purpose::Huge) && !page_heap.serves(run, Purpose::Spans);
+        // SAFETY: a part of a run, in whole pages.
+        unsafe { self.os.advise_huge(self.space.address(run).add(from), bytes, wanted) };
+    }
+
+    /// Copies the first `bytes` of a move back to the old block, and abandons the new one, which was lost behind them.
+    fn undo_move(&self, old: UnitIndex, new: UnitIndex, bytes: usize) {
+        let (from, to) = (self.space.address(old), self.space.address(new));
+        // SAFETY: so much of the new run is there, and the old one is committed throughout; they are not the same.
+        unsafe { from.copy_from_nonoverlapping(to, bytes) };
+        let mut back = 0;
+        for_each_unit(0, bytes / PAGE, |unit, mask| {
+            back += self.space.meta(old.plus(unit as u32)).reacquire(mask).count_ones() as usize;
+        });
+        self.counters.reacquired_total.add(back * PAGE);
+        if bytes > 0 {
+            // SAFETY: as above; nobody needs what the pages hold. If they stay, they are lost with the run.
+            let _ = unsafe { self.os.release(to, bytes) };
+        }
+        self.abandon(new);
+    }
+
+    /// Takes a block out of the heap for good. Its address space is not the heap's any more.
+    fn abandon(&self, run: UnitIndex) {
+        let page_heap = self.page_heap();
+        let meta = self.space.meta(run);
+        let (units, owned) = (meta.len(), meta.owned_pages());
+        meta.set_kind(RunKind::Lost);
+        drop(page_heap);
+        self.leave(run, 0..units as usize * PAGES_PER_UNIT);
+        self.counters.run_bytes.sub(UnitCount(units).bytes());
+        self.counters.large_frees.add(1);
+        self.counters.count_handed(-((owned * PAGE) as isize));
     }
 }

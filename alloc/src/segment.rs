@@ -12,7 +12,7 @@ use crate::os::{Errno, Os};
 use crate::span::SpanRecord;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::unit_table::UnitMeta;
-use crate::units::{HUGE, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
+use crate::units::{HUGE, MOST_OF_SEGMENT, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
 
 /// How many segments there can be. Each takes about half of what address space is left.
 const MAX_SEGMENTS: usize = 32;
@@ -201,20 +201,27 @@ impl Space {
         let count = self.count.load(Ordering::Relaxed);
         let slot = self.segments.get(count)?;
         let least = (needed as usize).checked_mul(UNIT + TABLE_BYTES_PER_UNIT)?;
-        let least = least.checked_add(MIN_SEGMENT)?.next_multiple_of(PAGE);
+        let least = least.checked_add(MIN_SEGMENT)?.next_multiple_of(UNIT);
         let (start, bytes) = find_room(os, wanted, least)?;
         let alignment = if bytes >= HUGE_ALIGNED { HUGE } else { UNIT };
-        let units = (bytes - alignment - PAGE) / (UNIT + TABLE_BYTES_PER_UNIT);
+        // Behind the last unit a page is left, so that no mapping of units can grow.
+        let units = (bytes - alignment - UNIT) / (UNIT + TABLE_BYTES_PER_UNIT);
         let first = match count.checked_sub(1).map(|last| &self.segments[last]) {
             Some(last) => last.first().0.checked_add(last.units() + 1)?,
             None => 0,
         };
-        let units = u32::try_from(units).ok()?.min(UnitIndex::NIL.0 - first - 1);
+        let units =
+            u32::try_from(units).unwrap_or(u32::MAX).min(MOST_OF_SEGMENT).min(UnitIndex::NIL.0 - first - 1);
+        if units < needed {
+            // SAFETY: the reservation just made, unused.
+            unsafe { os.unreserve(start, bytes) };
+            return None;
+        }
         let metas = start.as_ptr().cast::<UnitMeta>();
         let spans = (start.as_ptr() as usize + units as usize * size_of::<UnitMeta>())
             .next_multiple_of(align_of::<SpanRecord>());
         let base = (spans + units as usize * size_of::<SpanRecord>()).next_multiple_of(alignment);
-        debug_assert!(base + units as usize * UNIT <= start.as_ptr() as usize + bytes);
+        debug_assert!(base + units as usize * UNIT + PAGE <= start.as_ptr() as usize + bytes);
         slot.base.store(base, Ordering::Relaxed);
         slot.bytes.store(units as usize * UNIT, Ordering::Relaxed);
         slot.first.store(first, Ordering::Relaxed);
@@ -260,7 +267,7 @@ fn find_room<O: Os>(os: &O, wanted: usize, least: usize) -> Option<(NonNull<u8>,
     while size / 2 >= least {
         size /= 2;
         if let Ok(start) = os.reserve(size) {
-            let part = (size / 2).max(least).next_multiple_of(PAGE);
+            let part = (size / 2).max(least).next_multiple_of(UNIT);
             // SAFETY: the reservation just made, unused. What fitted whole fits again in part.
             unsafe { os.unreserve(start, size) };
             return os.reserve(part).ok().map(|start| (start, part));
@@ -276,10 +283,10 @@ fn commit_rows<O: Os>(
     row: usize,
     rows: &core::ops::Range<usize>,
 ) -> Result<usize, Errno> {
-    let from = (table + rows.start * row) & !(PAGE - 1);
-    let to = (table + rows.end * row).next_multiple_of(PAGE);
-    // SAFETY: whole pages of the segment's reservation, above its page-aligned start and below its units.
-    unsafe { os.commit(NonNull::new_unchecked(from as *mut u8), to - from)? };
+    let pages = os.pages().around(&(table + rows.start * row..table + rows.end * row));
+    // SAFETY: whole pages of the segment's reservation, above its page-aligned start and below its units, which begin at a
+    // multiple of any page.
+    unsafe { os.commit(NonNull::new_unchecked(pages.start as *mut u8), pages.len())? };
     Ok(rows.len() * row)
 }
 

@@ -49,7 +49,7 @@ impl<O: Os> Heap<O> {
             }
         }
         let cached: u64 = self.registry.all().map(|cache| cache.held_bytes()).sum();
-        let mut stats = MemStats { rss: self.os.rss(), ..self.totals() };
+        let mut stats = MemStats { rss: self.os.rss(), kernel: self.os.support(), ..self.totals() };
         // What other threads do during the walk must not break an identity.
         let cached = cached.min(tally.objects);
         stats.heap_inuse = tally.inuse;
@@ -102,6 +102,7 @@ impl<O: Os> Heap<O> {
         let len = meta.len().min(most);
         match meta.kind() {
             RunKind::Body => {}
+            RunKind::Lost => tally.released += (len as usize * UNIT) as u64,
             RunKind::Free | RunKind::Leaving => {
                 for unit in 0..len {
                     tally.free += page_bytes(!self.space.meta(run.plus(unit)).released());

@@ -28,6 +28,8 @@ pub(crate) enum RunKind {
     Large,
     /// An arena.
     Region,
+    /// Address space that the heap has lost: nobody may touch it, and it stays so.
+    Lost,
 }
 
 impl RunKind {
@@ -38,6 +40,7 @@ impl RunKind {
             3 => Self::Small,
             4 => Self::Large,
             5 => Self::Region,
+            6 => Self::Lost,
             _ => Self::Body,
         }
     }

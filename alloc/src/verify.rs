@@ -135,7 +135,7 @@ impl<O: Os> Heap<O> {
                     return Err(fault(Fault::FreeRun, at));
                 }
                 totals.free_resident += u64::from(resident) * PAGE as u64;
-            } else {
+            } else if kind != RunKind::Lost {
                 totals.runs += (len as usize * UNIT) as u64;
                 if meta.pinned.load(Ordering::Relaxed) != 0 {
                     return Err(fault(Fault::Pinned, at));

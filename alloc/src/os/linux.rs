@@ -10,40 +10,27 @@ use core::ptr::NonNull;
 
 use static_assertions::const_assert_eq;
 
-use super::{Errno, Os, PageRange};
+use super::moves;
+use super::probe::{Feature, PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED};
+use super::{Errno, Moved, Os, PageRange};
+use crate::stats::KernelSupport;
 use crate::sync::{AtomicU32, Ordering};
-use crate::units::PAGE;
+use crate::units::{PAGE, PAGES_PER_UNIT, PageGroup, UNIT};
 
 /// The running kernel.
 #[derive(Debug)]
 pub(crate) struct Linux {
     /// The key whose destructor tells of a thread's end, plus one. 0: not yet made; `u32::MAX`: refused.
     exit_key: AtomicU32,
+    /// Bytes of a page of the kernel; 0 before anybody has asked.
+    page_size: AtomicU32,
+    /// What may be called: see [`Offers`](super::probe::Offers). 0 before the probe.
+    pub(super) offers: AtomicU32,
 }
 
 impl Linux {
     pub(crate) const fn new() -> Self {
-        Self { exit_key: AtomicU32::new(0) }
-    }
-
-    /// Undoes a move that went half way: a range of several mappings is moved one by one.
-    ///
-    /// # Safety
-    /// Both ranges are writable, and what is resident at `to` belongs at the same place of `from`.
-    unsafe fn put_back(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
-        let mut seen = [1u8; 512];
-        for first in (0..bytes / PAGE).step_by(seen.len()) {
-            let seen = &mut seen[..(bytes / PAGE - first).min(512)];
-            // SAFETY: inside the range.
-            if self.residency(unsafe { to.add(first * PAGE) }, seen).is_err() {
-                continue;
-            }
-            for page in (0..seen.len()).filter(|page| seen[*page] & 1 == 1) {
-                let at = (first + page) * PAGE;
-                // SAFETY: whole pages of ranges that lie apart.
-                unsafe { from.add(at).copy_from_nonoverlapping(to.add(at), PAGE) };
-            }
-        }
+        Self { exit_key: AtomicU32::new(0), page_size: AtomicU32::new(0), offers: AtomicU32::new(0) }
     }
 
     /// The key, made at the first call.
@@ -88,7 +75,7 @@ unsafe extern "C" fn child_begins() {
 }
 
 /// Runs `call`, which answers -1 for an error, and puts errno back.
-fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
+pub(super) fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     // SAFETY: the place of errno is valid for the thread's life.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above; only this thread uses it.
@@ -102,7 +89,7 @@ fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     Err(Errno(errno))
 }
 
-fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
+pub(super) fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
     // SAFETY: the callers below pass pages of a reservation whose contents they may lose.
     checked(|| i64::from(unsafe { libc::madvise(addr.as_ptr().cast(), bytes, advice) })).map(|_| ())
 }
@@ -114,24 +101,65 @@ const PIDFD_SELF: i32 = -10000;
 const_assert_eq!(size_of::<PageRange>(), size_of::<libc::iovec>());
 const_assert_eq!(core::mem::offset_of!(PageRange, bytes), core::mem::offset_of!(libc::iovec, iov_len));
 
-/// Commands of membarrier(2).
-const PRIVATE_EXPEDITED: i32 = 1 << 3;
-const REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
-
-fn membarrier(command: i32) -> bool {
+pub(super) fn membarrier(command: i32) -> Result<i64, Errno> {
     // SAFETY: the call takes no pointers.
-    checked(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }).is_ok()
+    checked(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) })
+}
+
+/// Gives several ranges back; returns the bytes that it came to.
+///
+/// # Safety
+/// As for [`Os::release_many`].
+pub(super) unsafe fn process_madvise(ranges: &[PageRange]) -> Result<usize, Errno> {
+    let (count, advice) = (ranges.len(), libc::MADV_DONTNEED);
+    // SAFETY: the ranges are laid out as the kernel's vectors, and the caller gives their pages up.
+    let call =
+        || unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, ranges.as_ptr(), count, advice, 0) };
+    checked(call).map(|bytes| bytes as usize)
+}
+
+impl Linux {
+    #[cold]
+    fn ask_page_size(&self) -> usize {
+        // SAFETY: the call only reads what the kernel gave the process at its start.
+        let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+        if !bytes.is_power_of_two() || !(PAGE..=UNIT).contains(&bytes) {
+            self.fatal(b"ebbtide: the kernel's pages are not of 4 to 64 KiB\n");
+        }
+        // Relaxed: whoever asks too gets the same answer.
+        self.page_size.store(bytes as u32, Ordering::Relaxed);
+        bytes
+    }
+
+    /// The resident set; `None` if the file cannot be opened.
+    pub(super) fn read_rss(&self) -> Option<u64> {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        // SAFETY: the path is a C string.
+        let file = checked(|| i64::from(unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) })).ok()?;
+        let file = file as i32;
+        let mut text = [0u8; 128];
+        // SAFETY: `text` has room for what is asked.
+        let read = checked(|| unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) as i64 });
+        // SAFETY: this call opened the file.
+        let _ = checked(|| i64::from(unsafe { libc::close(file) }));
+        Some(resident_of_statm(&text[..read.unwrap_or(0) as usize], self.pages().bytes() as u64))
+    }
+
+    fn is_whole(&self, addr: NonNull<u8>, bytes: usize) -> bool {
+        self.pages().divides(addr.as_ptr() as usize, bytes)
+    }
 }
 
 impl Os for Linux {
+    fn pages(&self) -> PageGroup {
+        match self.page_size.load(Ordering::Relaxed) {
+            0 => PageGroup::new(self.ask_page_size()),
+            bytes => PageGroup::new(bytes as usize),
+        }
+    }
+
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let map = || {
-            // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
-            unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) }
-        };
-        let addr = checked(|| map() as i64)?;
-        NonNull::new(addr as *mut u8).ok_or(Errno::ENOMEM)
+        moves::map(core::ptr::null_mut(), bytes, libc::PROT_NONE, 0)
     }
 
     unsafe fn unreserve(&self, addr: NonNull<u8>, bytes: usize) {
@@ -146,60 +174,55 @@ impl Os for Linux {
     }
 
     fn populates(&self, page: NonNull<u8>) -> bool {
-        let mut seen = [0];
-        self.residency(page, &mut seen).is_ok() && seen[0] & 1 == 1
+        let mut seen = [0; PAGES_PER_UNIT];
+        self.residency(page, &mut seen[..self.pages().len()]).is_ok() && seen[0] & 1 == 1
     }
 
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
+        debug_assert!(self.is_whole(addr, bytes), "the kernel would round it up");
         madvise(addr, bytes, libc::MADV_DONTNEED)
     }
 
     unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno> {
+        let whole = |range: &PageRange| self.pages().divides(range.addr as usize, range.bytes);
+        debug_assert!(ranges.iter().all(whole), "the kernel would round it up");
         let wanted: usize = ranges.iter().map(|range| range.bytes).sum();
-        // SAFETY: the ranges are laid out as the kernel's vectors, and the caller gives their pages up.
-        let call = || unsafe {
-            libc::syscall(
-                libc::SYS_process_madvise,
-                PIDFD_SELF,
-                ranges.as_ptr(),
-                ranges.len(),
-                libc::MADV_DONTNEED,
-                0,
-            )
-        };
-        // A kernel that does not know the call, the descriptor or this advice for it refuses before anything happens;
-        // one that meets a locked page says how far it came.
-        let done = checked(call)?;
-        if done as usize == wanted { Ok(()) } else { Err(Errno::EINVAL) }
+        if !self.has(Feature::ReleaseMany) {
+            return Err(Errno(libc::ENOSYS));
+        }
+        // One that meets a locked page says how far it came.
+        // SAFETY: as the caller vouches.
+        let done = unsafe { process_madvise(ranges)? };
+        if done == wanted { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
-        // mremap would unlock a whole mapping that is locked. This advice is refused for such a one; for any other it
-        // says no more than that the first page is not used just now.
-        madvise(from, PAGE, libc::MADV_COLD)?;
-        // What is resident at the new place afterwards has come from the old one.
-        madvise(to, bytes, libc::MADV_DONTNEED)?;
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-        let places = (from.as_ptr().cast::<c_void>(), to.as_ptr().cast::<c_void>());
-        // SAFETY: the caller gives up what lies at `to`, and expects `from` to be empty.
-        let moved = checked(|| unsafe { libc::mremap(places.0, bytes, bytes, flags, places.1) as i64 });
-        if moved.is_err() {
-            // SAFETY: as the caller vouches, and `to` held nothing before the call.
-            unsafe { self.put_back(from, to, bytes) };
-        }
-        moved.map(|_| ())
+    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Moved {
+        debug_assert!(self.is_whole(from, bytes) && self.is_whole(to, bytes));
+        // SAFETY: passed on to the caller.
+        unsafe { moves::move_front(self, from, to, bytes) }
     }
 
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool) {
+        if !self.has(Feature::HugeAdvice) {
+            return;
+        }
         let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         let _ = madvise(addr, bytes, advice);
     }
 
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
-        let bytes = pages.len() * PAGE;
-        // SAFETY: `pages` has a byte for each page; the kernel checks the range itself.
-        checked(|| i64::from(unsafe { libc::mincore(addr.as_ptr().cast(), bytes, pages.as_mut_ptr()) }))
-            .map(|_| ())
+        let (bytes, group) = (pages.len() * PAGE, self.pages().len());
+        debug_assert!(self.is_whole(addr, bytes));
+        if !self.has(Feature::Residency) {
+            return Err(Errno(libc::ENOSYS));
+        }
+        // SAFETY: `pages` has a byte for each page of the kernel, if not more; the kernel checks the range itself.
+        checked(|| i64::from(unsafe { libc::mincore(addr.as_ptr().cast(), bytes, pages.as_mut_ptr()) }))?;
+        if group > 1 {
+            // The kernel's bytes stand at the front. From the end on, none is overwritten before it is read.
+            (0..pages.len()).rev().for_each(|page| pages[page] = pages[page / group]);
+        }
+        Ok(())
     }
 
     fn metadata(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
@@ -232,20 +255,12 @@ impl Os for Linux {
         let _ = checked(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) });
     }
 
+    fn support(&self) -> KernelSupport {
+        self.support_now()
+    }
+
     fn rss(&self) -> u64 {
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: the path is a C string.
-        let Ok(file) = checked(|| i64::from(unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) }))
-        else {
-            return 0;
-        };
-        let file = file as i32;
-        let mut text = [0u8; 128];
-        // SAFETY: `text` has room for what is asked.
-        let read = checked(|| unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) as i64 });
-        // SAFETY: this call opened the file.
-        let _ = checked(|| i64::from(unsafe { libc::close(file) }));
-        resident_of_statm(&text[..read.unwrap_or(0) as usize])
+        if self.has(Feature::Rss) { self.read_rss().unwrap_or(0) } else { 0 }
     }
 
     fn now(&self) -> u64 {
@@ -256,11 +271,17 @@ impl Os for Linux {
     }
 
     fn prepare_barrier(&self) {
-        membarrier(REGISTER_PRIVATE_EXPEDITED);
+        if self.has(Feature::Barrier) {
+            let _ = membarrier(REGISTER_PRIVATE_EXPEDITED);
+        }
+    }
+
+    fn has_barrier(&self) -> bool {
+        self.has(Feature::Barrier)
     }
 
     fn barrier(&self) -> bool {
-        membarrier(PRIVATE_EXPEDITED)
+        self.has(Feature::Barrier) && membarrier(PRIVATE_EXPEDITED).is_ok()
     }
 
     fn watch_forks(&self) {
@@ -296,12 +317,11 @@ impl Os for Linux {
 }
 
 /// The second number of statm is the resident pages.
-fn resident_of_statm(text: &[u8]) -> u64 {
+fn resident_of_statm(text: &[u8], page: u64) -> u64 {
     let mut fields = text.split(|byte| *byte == b' ');
     let Some(field) = fields.nth(1) else { return 0 };
     let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
-        * PAGE as u64
+    digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))) * page
 }
 
 #[cfg(test)]
@@ -311,10 +331,11 @@ mod tests {
 
     #[test]
     fn statm_gives_the_second_field_in_bytes() {
-        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n"), 25 * 4096);
-        assert_eq!(resident_of_statm(b"100"), 0);
-        assert_eq!(resident_of_statm(b""), 0);
-        assert_eq!(resident_of_statm(b"1 x 2"), 0);
+        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n", 4096), 25 * 4096);
+        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n", 16384), 25 * 16384);
+        assert_eq!(resident_of_statm(b"100", 4096), 0);
+        assert_eq!(resident_of_statm(b"", 4096), 0);
+        assert_eq!(resident_of_statm(b"1 x 2", 4096), 0);
     }
 
     #[test]
@@ -324,24 +345,6 @@ mod tests {
         assert_eq!(Linux::new().reserve(usize::MAX - PAGE), Err(Errno::ENOMEM));
         // SAFETY: as above.
         assert_eq!(unsafe { *libc::__errno_location() }, 7);
-    }
-
-    #[test]
-    fn a_move_that_went_half_way_is_undone() {
-        let os = Linux::new();
-        let (half, bytes) = (600 * PAGE, 1200 * PAGE);
-        let addr = os.reserve(2 * bytes).unwrap();
-        // SAFETY: the ranges are the halves of the reservation made above, used by this test alone.
-        unsafe {
-            os.commit(addr, 2 * bytes).unwrap();
-            let to = addr.add(bytes);
-            (0..bytes).step_by(PAGE).for_each(|at| addr.add(at).write((at / PAGE % 251) as u8 | 1));
-            os.move_pages(addr, to, half).unwrap();
-            assert_eq!(resident_bytes(&os, addr, half), Ok(0), "what moved is not copied");
-            os.put_back(addr, to, bytes);
-            assert!((0..bytes).step_by(PAGE).all(|at| addr.add(at).read() == (at / PAGE % 251) as u8 | 1));
-            os.unreserve(addr, 2 * bytes);
-        }
     }
 
     #[test]

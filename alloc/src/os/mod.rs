@@ -11,6 +11,8 @@
 #![allow(unsafe_code, reason = "the calls act on raw memory")]
 
 mod linux;
+mod moves;
+mod probe;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -19,8 +21,9 @@ pub(crate) use linux::Linux;
 
 use core::ptr::NonNull;
 
+use crate::stats::KernelSupport;
 use crate::sync::AtomicU32;
-use crate::units::PAGE;
+use crate::units::{PAGE, PageGroup};
 
 /// Why the OS refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ impl Errno {
     /// `MADV_DONTNEED` answers so when the pages are locked.
     pub(crate) const EINVAL: Self = Self(libc::EINVAL);
     pub(crate) const ENOMEM: Self = Self(libc::ENOMEM);
+    /// Something is mapped where nothing should be.
+    pub(crate) const EEXIST: Self = Self(libc::EEXIST);
 }
 
 /// Whole pages in a row.
@@ -47,8 +52,24 @@ impl PageRange {
 // SAFETY: a range is a pair of numbers; what is done with the memory is another's duty.
 unsafe impl Send for PageRange {}
 
+/// What came of a move, with the bytes from the start of the range that this is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// The pages are at the target. The source is as after [`Os::release`].
+    There(usize),
+    /// They cannot be moved. Nothing has changed, but that the target may read as zero.
+    Refused(usize),
+    /// As [`Refused`](Self::Refused), and the target is a fresh mapping: advice for it must be given again.
+    Refilled(usize),
+    /// The source has not changed, and the target is not the heap's any more: nobody may touch or release it.
+    Lost,
+}
+
 /// What the allocator needs of an operating system.
 pub(crate) trait Os: Sync {
+    /// The kernel's pages. Every range below is whole ones, unless it says otherwise.
+    fn pages(&self) -> PageGroup;
+
     /// Reserves `bytes` of inaccessible address space, page-aligned.
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno>;
 
@@ -80,12 +101,13 @@ pub(crate) trait Os: Sync {
     /// As for [`release`](Self::release), for each.
     unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno>;
 
-    /// Moves the pages of one range to another, whose own pages go back to the OS. The old range is then as after
-    /// [`release`](Self::release). After an error nothing has changed.
+    /// Moves the pages at the front of one range to another, whose own pages go back to the OS: of as many bytes as can
+    /// be moved at once, or refuses as many as cannot. The caller goes on behind them.
     ///
     /// # Safety
-    /// Both ranges are page-aligned, inside reservations, committed and apart; nothing reads what the new one holds.
-    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
+    /// Both ranges are page-aligned, inside segments of the heap, committed and apart; nothing reads what the new one
+    /// holds, and nobody changes either meanwhile.
+    unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Moved;
 
     /// Allows or forbids huge pages for a range of a reservation. A refusal is of no consequence.
     ///
@@ -93,7 +115,7 @@ pub(crate) trait Os: Sync {
     /// The range is page-aligned and inside one reservation.
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool);
 
-    /// Looks which pages from `addr` on are resident, and sets the lowest bit of one byte of `pages` for each that is.
+    /// Looks which pages of 4 KiB from `addr` on are resident, and sets the lowest bit of one byte of `pages` for each that is.
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno>;
 
     /// Fresh zeroed memory for the allocator's own tables. It is never given back.
@@ -105,6 +127,9 @@ pub(crate) trait Os: Sync {
     /// Wakes one sleeper of `word`.
     fn wake(&self, word: &AtomicU32);
 
+    /// What the kernel offers now.
+    fn support(&self) -> KernelSupport;
+
     /// The resident set of the process in bytes, 0 if it cannot be read.
     fn rss(&self) -> u64;
 
@@ -113,6 +138,9 @@ pub(crate) trait Os: Sync {
 
     /// Prepares [`barrier`](Self::barrier). Cheap while the process has one thread.
     fn prepare_barrier(&self);
+
+    /// Whether [`barrier`](Self::barrier) is to be had, and [`thread_lives`](Self::thread_lives) with it.
+    fn has_barrier(&self) -> bool;
 
     /// Has every running thread of the process pass a full memory barrier before it returns. False if that is not to
     /// be had.

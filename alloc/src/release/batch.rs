@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use crate::heap::Heap;
 use crate::os::{Errno, Os, PageRange};
 use crate::report::{BlockReason, BlockedList};
-use crate::units::{PAGE, PAGES_PER_UNIT, UnitIndex};
+use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UnitIndex, page_mask};
 
 /// Ranges of one call, at most.
 const RANGES: usize = 256;
@@ -41,6 +41,11 @@ impl Pages {
     /// The pages as counted from the start of the unit.
     fn range(&self) -> Range<usize> {
         self.first as usize..(self.first + self.count) as usize
+    }
+
+    /// The pages, if they are of one unit.
+    fn mask(&self) -> PageMask {
+        page_mask(self.first as usize, (self.first + self.count) as usize)
     }
 
     fn os_range<O: Os>(&self, heap: &Heap<O>) -> PageRange {
@@ -166,15 +171,17 @@ impl Batch {
         unsafe { heap.os.release(addr, range.bytes) }
     }
 
-    /// Some page is locked, or the kernel is short of something: finds out which can go.
+    /// Some page of the kernel is locked, or the kernel is short of something: finds out which can go.
     ///
     /// # Safety
     /// As for [`ask`](Self::ask).
     unsafe fn ask_each_page<O: Os>(&mut self, heap: &Heap<O>, pages: &Pages) {
         let start = pages.range().start;
-        for page in pages.range() {
-            let one = Pages::new(pages.unit, page, 1);
-            if heap.space.meta(one.unit).released() & (1 << one.first) != 0 {
+        let group = heap.os.pages().len();
+        for page in pages.range().step_by(group) {
+            let one = Pages::new(pages.unit, page, group);
+            let stay = one.mask() & !heap.space.meta(one.unit).released();
+            if stay == 0 {
                 continue;
             }
             let resident = self.seen.bytes(heap, &one);
@@ -186,7 +193,8 @@ impl Batch {
                         Errno::EINVAL => BlockReason::Locked,
                         Errno(other) => BlockReason::Refused(other),
                     };
-                    self.blocked.add(reason, PAGE as u64, u64::from(page == start));
+                    let bytes = u64::from(stay.count_ones()) * PAGE as u64;
+                    self.blocked.add(reason, bytes, u64::from(page == start));
                 }
             }
         }

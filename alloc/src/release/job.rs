@@ -109,25 +109,26 @@ impl<'a, O: Os> Job<'a, O> {
         self.room().div_ceil(PAGES_PER_UNIT as u64).min((BATCH_PAGES / PAGES_PER_UNIT) as u64) as u32
     }
 
-    /// Gathers the pages of a run that `mask` names for each of its units, up to the bounds. With `bridge`, pages
-    /// between them go along, which saves ranges: the caller must hold all of the run.
+    /// Gathers what can leave of the pages of a run that `idle` names for each of its units, up to the bounds. With
+    /// `bridge`, pages between them go along, which saves ranges: the caller must hold all of the run.
     ///
     /// # Safety
-    /// Nobody reads or writes these pages, with `bridge` any page of the run, before the hold on them, which the caller
+    /// Nobody reads or writes the idle pages, with `bridge` any page of the run, before the hold on them, which the caller
     /// adds next, is ended.
     pub(super) unsafe fn gather(
         &mut self,
         run: UnitIndex,
         units: u32,
         bridge: bool,
-        mask: impl Fn(u32) -> PageMask,
+        idle: impl Fn(u32) -> PageMask,
     ) {
+        let group = self.heap.os.pages();
         let mut pages = 0..0;
         for unit in 0..units {
             if self.stopped() {
                 return;
             }
-            let wanted = mask(unit);
+            let wanted = group.leaving(idle(unit), self.heap.space.meta(run.plus(unit)).released());
             let first = unit as usize * PAGES_PER_UNIT;
             for page in (0..PAGES_PER_UNIT).filter(|page| wanted & (1 << page) != 0) {
                 let page = first + page;

@@ -71,7 +71,9 @@ impl<O: Os> Heap<O> {
         let refused = report.blocked_bytes();
         if !report.stopped_early {
             let busy = (tally.free + free_resident).saturating_sub(refused);
-            report.blocked.add(BlockReason::Busy, busy, 1);
+            // In a larger page of the kernel free pages lie beside live objects.
+            let reason = if self.os.pages().len() > 1 { BlockReason::LiveObjects } else { BlockReason::Busy };
+            report.blocked.add(reason, busy, 1);
         }
         report.blocked.add(BlockReason::LiveObjects, tally.inuse - tally.objects, job.spans_with_holes);
         report.blocked.add(BlockReason::ThreadCache, cached, caches);
@@ -99,7 +101,8 @@ impl<O: Os> Heap<O> {
             job.desk.batch.blocked = BlockedList::new();
             from = job.desk.resume;
         }
-        if !job.spares_caches {
+        // Without a barrier threads would be sent to their slow paths for nothing.
+        if !job.spares_caches && self.os.has_barrier() {
             self.gather_from_caches();
         }
         self.release_in_zones(job, zones, from..u32::MAX);

@@ -10,7 +10,7 @@ use crate::large::{DOOMED, PINNED, UNPINNED};
 use crate::os::Os;
 use crate::sync::Ordering;
 use crate::unit_table::RunKind;
-use crate::units::UnitIndex;
+use crate::units::{PageMask, UnitIndex};
 use crate::zone::{Idle, next_head};
 
 /// Runs to look at while the page heap is locked.
@@ -29,7 +29,7 @@ impl<O: Os> Heap<O> {
             let units = self.space.meta(run).len();
             // SAFETY: a run that is leaving is in nobody's reach.
             unsafe {
-                job.gather(run, units, true, |unit| !self.space.meta(run.plus(unit)).released());
+                job.gather(run, units, true, |_| PageMask::MAX);
             }
             job.hold(Hold::Leaving(run));
         }
@@ -85,7 +85,7 @@ impl<O: Os> Heap<O> {
             match self.space.meta(at).kind() {
                 RunKind::Small => self.release_in_span(job, at),
                 RunKind::Large | RunKind::Region => self.release_in_large(job, at),
-                RunKind::Body | RunKind::Free | RunKind::Leaving => {}
+                RunKind::Body | RunKind::Free | RunKind::Leaving | RunKind::Lost => {}
             }
             at = next;
         }
@@ -96,13 +96,14 @@ impl<O: Os> Heap<O> {
     /// Gives back the tail of a large block, or the retired pages of a region.
     fn release_in_large(&self, job: &mut Job<'_, O>, run: UnitIndex) {
         let meta = self.space.meta(run);
-        let idle = |unit| self.idle_mask(run, unit) & !self.space.meta(run.plus(unit)).released();
+        let idle = |unit| self.idle_mask(run, unit);
+        let leaving = |unit| self.os.pages().leaving(idle(unit), self.space.meta(run.plus(unit)).released());
         let units = {
             let page_heap = self.page_heap();
             // Only what is still such a run under the lock may be pinned. Relaxed: the lock orders it.
             let pinnable = matches!(meta.kind(), RunKind::Large | RunKind::Region)
                 && meta.pinned.load(Ordering::Relaxed) == UNPINNED;
-            if !pinnable || (0..meta.len()).all(|unit| idle(unit) == 0) {
+            if !pinnable || (0..meta.len()).all(|unit| leaving(unit) == 0) {
                 drop(page_heap);
                 return job.count(run);
             }

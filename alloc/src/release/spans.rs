@@ -12,7 +12,7 @@ use crate::os::Os;
 use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
 use crate::snapshot::Tally;
 use crate::span::{Access, SpanRecord, SpanState, masks, slots_of_page};
-use crate::units::{PAGES_PER_UNIT, PageMask, UnitIndex};
+use crate::units::{PAGES_PER_UNIT, PageGroup, PageMask, UnitIndex};
 
 /// The slots that a release has taken in one span.
 struct Taken {
@@ -43,7 +43,7 @@ impl<O: Os> Heap<O> {
         }
         let mut taken = Taken { words: [0; MAX_WORDS], pages: 0 };
         let released = self.released_pages(span, geometry);
-        let same = take_free_pages(record, class, released, &mut taken);
+        let same = take_free_pages(record, class, self.os.pages(), released, &mut taken);
         if same && taken.pages != 0 {
             let pages = |unit| (taken.pages >> (unit as usize * PAGES_PER_UNIT)) as PageMask;
             // SAFETY: all slots that touch these pages are taken, so nobody has an object there.
@@ -85,12 +85,21 @@ impl<O: Os> Heap<O> {
     }
 }
 
-/// Takes all slots of every page that is free and resident. False if the span is not one of `class` any more.
-fn take_free_pages(record: &SpanRecord, class: SizeClass, released: u128, taken: &mut Taken) -> bool {
+/// Takes all slots of every page of the kernel that is free and resident. False if the span is not one of `class` any
+/// more.
+fn take_free_pages(
+    record: &SpanRecord,
+    class: SizeClass,
+    group: PageGroup,
+    released: u128,
+    taken: &mut Taken,
+) -> bool {
     let geometry = class.geometry();
-    for page in 0..geometry.units as usize * PAGES_PER_UNIT {
-        let slots = slots_of_page(geometry, page);
-        if slots.is_empty() || released >> page & 1 == 1 {
+    for first in (0..geometry.units as usize * PAGES_PER_UNIT).step_by(group.len()) {
+        let pages = (u128::MAX >> (128 - group.len())) << first;
+        let start = slots_of_page(geometry, first).start;
+        let slots = start..slots_of_page(geometry, first + group.len() - 1).end.max(start);
+        if slots.is_empty() || released & pages == pages {
             continue;
         }
         let free =
@@ -99,13 +108,13 @@ fn take_free_pages(record: &SpanRecord, class: SizeClass, released: u128, taken:
             if record.class() != class {
                 return false;
             }
-            taken.pages |= 1 << page;
+            taken.pages |= pages;
         }
     }
     true
 }
 
-/// Takes those slots of a page that are not taken yet; all or none of them.
+/// Takes those slots of a page of the kernel that are not taken yet; all or none of them.
 fn take_page(
     record: &SpanRecord,
     geometry: &Geometry,

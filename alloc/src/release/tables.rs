@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use super::job::Job;
 use crate::heap::Heap;
 use crate::os::{Os, resident_bytes};
-use crate::units::{PAGE, UnitIndex};
+use crate::units::UnitIndex;
 use crate::zone::Idle;
 
 impl<O: Os> Heap<O> {
@@ -29,7 +29,7 @@ impl<O: Os> Heap<O> {
         }
         for cache in self.registry.all() {
             if let Some(stacks) = self.registry.idle_stacks(cache) {
-                self.release_table(job, stacks);
+                self.release_table(job, self.os.pages().inside(&stacks));
                 self.registry.put(cache);
             }
         }
@@ -38,15 +38,16 @@ impl<O: Os> Heap<O> {
     /// Gives back the pages under the span records of a run that is leaving.
     fn release_records(&self, job: &mut Job<'_, O>, run: UnitIndex) {
         let units = self.space.meta(run).len();
-        let inner = whole_pages(&self.space.records(run, units));
+        let group = self.os.pages();
+        let page_of = |address: usize| address & !(group.bytes() - 1);
+        let inner = group.inside(&self.space.records(run, units));
         let mut pages = inner.start..inner.start;
         for unit in 0..units {
             let unit = run.plus(unit);
             let meta = self.space.meta(unit);
             let record = self.space.records(unit, 1);
             let mut stay = 0;
-            for (bit, page) in [record.start & !(PAGE - 1), (record.end - 1) & !(PAGE - 1)].iter().enumerate()
-            {
+            for (bit, page) in [page_of(record.start), page_of(record.end - 1)].iter().enumerate() {
                 if meta.record_pages() & (1 << bit) == 0 {
                     continue;
                 }
@@ -57,7 +58,7 @@ impl<O: Os> Heap<O> {
                     if *page > pages.end {
                         self.release_table(job, core::mem::replace(&mut pages, *page..*page));
                     }
-                    pages.end = *page + PAGE;
+                    pages.end = *page + group.bytes();
                 }
             }
             meta.set_record_pages(stay);
@@ -71,7 +72,7 @@ impl<O: Os> Heap<O> {
         if units < 3 {
             return;
         }
-        let pages = whole_pages(&self.space.rows(run.plus(1), units - 2));
+        let pages = self.os.pages().inside(&self.space.rows(run.plus(1), units - 2));
         let idle = |unit| self.space.meta(run.plus(unit)).is_idle();
         if !pages.is_empty() && (1..units - 1).all(idle) {
             self.release_table(job, pages);
@@ -91,24 +92,5 @@ impl<O: Os> Heap<O> {
         if unsafe { self.os.release(addr, pages.len()) }.is_ok() {
             job.tables += resident as u64;
         }
-    }
-}
-
-/// The whole pages inside a range of addresses.
-fn whole_pages(range: &Range<usize>) -> Range<usize> {
-    let start = range.start.next_multiple_of(PAGE);
-    start..(range.end & !(PAGE - 1)).max(start)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_whole_pages_leave() {
-        assert_eq!(whole_pages(&(1..3 * PAGE + 1)), PAGE..3 * PAGE);
-        assert_eq!(whole_pages(&(PAGE..2 * PAGE)), PAGE..2 * PAGE);
-        assert!(whole_pages(&(1..PAGE)).is_empty());
-        assert!(whole_pages(&(1..PAGE - 1)).is_empty());
     }
 }

@@ -13,7 +13,7 @@ use crate::os::fake::{Call, Fake};
 use crate::region::Retire;
 use crate::report::{BlockReason, ReleaseOptions, ReleaseReport};
 use crate::size_class::SizeClass;
-use crate::units::{PAGE, UNIT};
+use crate::units::{HUGE, PAGE, UNIT};
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).unwrap()
@@ -214,6 +214,42 @@ fn refuse_each(call: Call, errnos: [i32; 2]) -> usize {
     unreachable!("the sequence ends")
 }
 
+/// Where the kernel's pages are larger than ours, no call gets a part of one, and all comes back in the end.
+#[test]
+fn larger_pages_leave_whole_or_stay() {
+    for page_size in [16 << 10, 64 << 10] {
+        let heap = Heap::new(Fake::new(SMALL_SPACE * 8), SMALL_SPACE);
+        heap.os.set_page_size(page_size);
+        work(&heap, 2);
+        assert!(heap.os.calls(Call::Release).len() > 10);
+        all_is_well(&heap, "larger pages");
+    }
+}
+
+#[test]
+fn a_region_retires_larger_pages_when_they_are_wholly_retired() {
+    let heap = heap();
+    heap.os.set_page_size(16 << 10);
+    let base = heap.new_region(2 * UNIT).expect("memory").into_raw();
+    // SAFETY: the region has so many bytes; pages that are retired are not touched again.
+    unsafe {
+        base.write_bytes(9, 2 * UNIT);
+        heap.retire_pages(base, 1..7, Retire::Release);
+        assert_eq!(heap.os.calls(Call::Release), [], "no four of them are one page");
+        heap.retire_pages(base, 7..9, Retire::Release);
+        heap.retire_pages(base, 0..1, Retire::Release);
+        let page = |number: usize| base.add(number * PAGE).as_ptr() as usize;
+        assert_eq!(heap.os.calls(Call::Release), [(page(4), 4 * PAGE), (page(0), 4 * PAGE)]);
+        assert!((9 * PAGE..2 * UNIT).all(|at| base.add(at).read() == 9));
+        assert!(!heap.hand_pages_on(base, 13..14, base), "a part of a page");
+    }
+    assert_eq!(heap.snapshot().heap_free, PAGE as u64, "the ninth");
+    heap.free_region(base);
+    heap.release(ReleaseOptions::new());
+    assert_eq!(heap.snapshot().heap_free, 0);
+    heap.verify(None).unwrap();
+}
+
 #[test]
 fn each_reservation_and_table_may_be_refused() {
     assert!(refuse_each(Call::Reserve, [libc::ENOMEM; 2]) > 1);
@@ -252,9 +288,15 @@ fn without_a_barrier_other_caches_keep_what_they_hold() {
     let pointer = AtomicPtr::new(core::ptr::from_ref(cache).cast_mut());
     cache.pointer.store((&raw const pointer).cast_mut(), Ordering::Relaxed);
     let held = cache.held_bytes();
-    heap.os.refuse(Call::Barrier, libc::EPERM, 0, true);
-    let report = heap.release(ReleaseOptions::new());
-    assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
+    for call in [Call::Barrier, Call::HasBarrier] {
+        heap.os.refuse(call, libc::EPERM, 0, true);
+        let report = heap.release(ReleaseOptions::new());
+        assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
+        let away = pointer.load(Ordering::Relaxed) == ThreadCache::no_cache();
+        assert_eq!(away, call == Call::Barrier, "the owner is not sent to its slow path for nothing");
+        cache.mend();
+        pointer.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Relaxed);
+    }
     heap.os.relent();
     assert!(heap.release(ReleaseOptions::new()).blocked.bytes(BlockReason::ThreadCache) <= 1024);
     cache.mend();
@@ -307,6 +349,24 @@ fn a_block_larger_than_any_zone_gets_a_segment_of_its_own() {
     heap.free_large(small);
 }
 
+/// Sizes whose pages or units no table could count are refused before anybody is asked.
+#[test]
+fn blocks_beyond_what_can_be_counted_are_null_at_once() {
+    let heap = Heap::new(Fake::new(usize::MAX), SPACE);
+    let kept = heap.allocate_large(UNIT, 8, false);
+    for size in [(8 << 40) + 1, 16 << 40, (16 << 40) + UNIT, 20 << 40, 100 << 40, 256 << 40, 1 << 62] {
+        assert!(heap.allocate_large(size, 8, false).is_null(), "{size}");
+        assert!(heap.allocate_growing(size, 8).is_none(), "{size}");
+        assert!(heap.move_large(kept, UNIT, size, 8).is_null(), "{size}");
+        assert!(!heap.resize_large(kept, size, 8), "{size}");
+        assert!(heap.new_region(size).is_none() && heap.new_whole_region(size).is_none(), "{size}");
+    }
+    assert!(heap.allocate_large(8, 1 << 41, false).is_null());
+    assert_eq!(heap.os.calls(Call::Reserve).len(), 1);
+    heap.free_large(kept);
+    heap.verify(None).unwrap();
+}
+
 #[test]
 fn odd_layouts_are_null() {
     let heap = heap();
@@ -352,8 +412,10 @@ fn pages_are_handed_on_or_stay() {
         heap.os.refuse(call, errno, 0, false);
         assert!(!hand_on(), "{call:?} was refused");
     }
-    assert_eq!(heap.os.refusals(), 3);
-    assert!(holds(from, 32..64, 7) && holds(to, 0..320, 9) && holds(from, 64..320, 9));
+    assert_eq!((heap.os.refusals(), heap.os.holes()), (3, 0));
+    // What the place held is not needed, and it is mapped.
+    assert!(holds(to, 48..80, 0) && holds(to, 0..48, 9) && holds(to, 80..320, 9));
+    assert!(holds(from, 32..64, 7) && holds(from, 64..320, 9));
     let after = heap.snapshot();
     assert_eq!((after.heap_free, after.heap_released), (before.heap_free, before.heap_released));
     heap.verify(None).unwrap();
@@ -377,4 +439,133 @@ fn pages_are_handed_on_or_stay() {
     heap.release(ReleaseOptions::new());
     assert_eq!(heap.snapshot().heap_free, 0);
     heap.verify(None).unwrap();
+}
+
+/// What a region cannot hand on among pages that it does goes to the OS.
+#[test]
+fn pages_are_handed_on_mapping_by_mapping() {
+    let heap = heap();
+    let [from, to] = [20 * UNIT, 20 * UNIT].map(|bytes| {
+        let base = heap.new_region(bytes).expect("memory").into_raw();
+        // SAFETY: the region has so many bytes.
+        unsafe { base.write_bytes(9, bytes) };
+        base
+    });
+    heap.os.absent_pages(to.as_ptr() as usize, 20 * UNIT);
+    // The second and third unit are not each in one mapping, the rest is.
+    heap.os.split_mapping(from.as_ptr() as usize + UNIT + PAGE);
+    heap.os.split_mapping(from.as_ptr() as usize + 2 * UNIT + PAGE);
+    // SAFETY: both regions live, and nobody needs what the pages hold.
+    assert!(unsafe { heap.hand_pages_on(from, 0..6 * 16, to) });
+    assert_eq!(heap.os.calls(Call::Move).iter().map(|call| call.1).sum::<usize>(), 4 * UNIT);
+    // SAFETY: inside the regions, which nobody changes meanwhile.
+    unsafe {
+        assert!((0..UNIT).chain(3 * UNIT..6 * UNIT).all(|at| to.add(at).read() == 9), "moved");
+        assert!((0..6 * UNIT).all(|at| from.add(at).read() == 0), "all of it left");
+    }
+    assert_eq!(heap.snapshot().heap_released, heap.snapshot().heap_idle);
+    heap.verify(None).unwrap();
+    heap.free_region(from);
+    heap.free_region(to);
+    heap.release(ReleaseOptions::new());
+    assert_eq!((heap.snapshot().heap_inuse, heap.snapshot().heap_free), (0, 0));
+}
+
+/// A block of huge pages, and what fills it.
+fn huge_block(heap: &Heap<Fake>) -> (*mut u8, usize) {
+    let bytes = 6 * HUGE;
+    let block = heap.allocate_large(bytes, 8, false);
+    // SAFETY: the block has so many bytes.
+    (0..bytes).step_by(PAGE).for_each(|at| unsafe { block.add(at).write((at / PAGE % 251) as u8 | 1) });
+    (block, bytes)
+}
+
+fn is_whole(block: *mut u8, bytes: usize) -> bool {
+    // SAFETY: the block has so many bytes.
+    (0..bytes).step_by(PAGE).all(|at| unsafe { block.add(at).read() } == (at / PAGE % 251) as u8 | 1)
+}
+
+/// A heap large enough to have a zone of huge pages.
+fn divided_heap() -> Heap<Fake> {
+    Heap::new(Fake::new(usize::MAX), 5 << 30)
+}
+
+#[test]
+fn blocks_move_mapping_by_mapping_and_what_does_not_move_is_copied() {
+    let heap = divided_heap();
+    let (block, bytes) = huge_block(&heap);
+    heap.os.split_mapping(block as usize + 2 * HUGE);
+    heap.os.split_mapping(block as usize + 4 * HUGE + PAGE);
+    let moved = heap.move_large(block, bytes, 2 * bytes, 8);
+    assert!(moved != block && is_whole(moved, bytes));
+    let sizes: Vec<_> = heap.os.calls(Call::Move).iter().map(|call| call.1 / HUGE).collect();
+    assert_eq!(sizes, [2, 2, 1], "the fifth is in two mappings");
+    heap.verify(None).unwrap();
+    check_identities(&heap.snapshot());
+    let again = heap.move_large(moved, bytes, 4 * bytes, 8);
+    assert!(is_whole(again, bytes));
+    heap.free_large(again);
+    heap.release(ReleaseOptions::new());
+    assert_eq!((heap.snapshot().heap_inuse, heap.snapshot().heap_free), (0, 0));
+    assert_eq!((heap.usage().handed, heap.usage().resident, heap.usage().runs), (0, 0, 0));
+    heap.verify(None).unwrap();
+}
+
+#[test]
+fn a_block_whose_move_fails_is_copied() {
+    for errno in [libc::ENOMEM, libc::EFAULT, libc::EINVAL] {
+        let heap = divided_heap();
+        let (block, bytes) = huge_block(&heap);
+        heap.os.split_mapping(block as usize + 2 * HUGE);
+        heap.os.refuse(Call::Move, errno, 1, true);
+        let moved = heap.move_large(block, bytes, 2 * bytes, 8);
+        assert!(is_whole(moved, bytes) && heap.os.refusals() == 1 && heap.os.holes() == 0);
+        heap.verify(None).unwrap();
+        heap.free_large(moved);
+        heap.release(ReleaseOptions::new());
+        assert_eq!((heap.usage().handed, heap.usage().resident, heap.usage().runs), (0, 0, 0));
+    }
+}
+
+/// The place of a block is lost on the way there: the block goes elsewhere, and nobody ever touches that place.
+#[test]
+fn a_block_whose_new_place_is_lost_goes_to_another() {
+    for (passing, refills) in [(0, libc::EEXIST), (1, libc::EEXIST), (1, libc::ENOMEM)] {
+        let heap = divided_heap();
+        let (block, bytes) = huge_block(&heap);
+        heap.os.split_mapping(block as usize + 2 * HUGE);
+        heap.os.lose_target(passing, refills);
+        let moved = heap.move_large(block, bytes, 2 * bytes, 8);
+        assert!(is_whole(moved, bytes));
+        assert_eq!(heap.os.holes(), 1);
+        heap.verify(None).unwrap();
+        check_identities(&heap.snapshot());
+        let next = heap.allocate_large(2 * bytes, 8, true);
+        heap.free_large(next);
+        heap.free_large(moved);
+        let report = heap.release(ReleaseOptions::new());
+        assert_eq!(report.blocked_bytes(), 0);
+        heap.verify(None).unwrap();
+        let stats = heap.snapshot();
+        check_identities(&stats);
+        assert_eq!((stats.heap_inuse, stats.heap_free), (0, 0));
+        assert_eq!((heap.usage().handed, heap.usage().resident, heap.usage().runs), (0, 0, 0));
+        assert_eq!(stats.mallocs_total, stats.frees_total);
+    }
+}
+
+/// Without memory for another place the block stays where it is, whole.
+#[test]
+fn a_block_whose_new_place_is_lost_stays_without_memory_for_another() {
+    let heap = divided_heap();
+    let (block, bytes) = huge_block(&heap);
+    heap.os.lose_target(0, libc::EEXIST);
+    heap.os.deny_after_loss();
+    assert!(heap.move_large(block, bytes, 2 * bytes, 8).is_null());
+    assert!(is_whole(block, bytes));
+    heap.verify(None).unwrap();
+    heap.os.relent();
+    heap.free_large(block);
+    heap.release(ReleaseOptions::new());
+    assert_eq!((heap.usage().handed, heap.usage().resident, heap.usage().runs), (0, 0, 0));
 }

@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use super::{allocate, check_identities, empty_cache, free, heap, take_cache};
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
+use crate::os::Os;
 use crate::os::fake::Fake;
 use crate::report::ReleaseOptions;
 use crate::size_class::SizeClass;
-use crate::units::{HUGE, UNIT};
+use crate::units::{HUGE, PAGE, UNIT};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -155,7 +156,9 @@ impl Oracle<'_> {
                 let report = self.heap.release(options);
                 let after = self.heap.snapshot();
                 assert_eq!(before.heap_released + report.released_bytes, after.heap_released, "{report}");
-                assert!(max_bytes.is_some() || after.heap_free == 0, "{after:?}");
+                // Of larger pages some are partly free.
+                let all = max_bytes.is_none() && self.heap.os.pages().bytes() == PAGE;
+                assert!(!all || after.heap_free == 0, "{after:?}");
                 assert!(max_bytes.is_none_or(|most| report.released_bytes < most + 2 * UNIT as u64));
             }
         }
@@ -185,11 +188,15 @@ impl Oracle<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn blocks_never_overlap_and_keep_their_content(ops in proptest::collection::vec(ops(), 1..60)) {
+    fn blocks_never_overlap_and_keep_their_content(
+        ops in proptest::collection::vec(ops(), 1..60),
+        page_size in prop_oneof![2 => Just(PAGE), 1 => Just(16 << 10), 1 => Just(64 << 10)],
+    ) {
         let heap = heap();
+        heap.os.set_page_size(page_size);
         let cache = take_cache(&heap).unwrap();
         let mut oracle = Oracle { heap: &heap, cache, blocks: Vec::new(), mark: 0 };
         for op in &ops {

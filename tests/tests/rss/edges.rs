@@ -4,13 +4,14 @@ use std::alloc::Layout;
 
 use ebbtide::Policy;
 use ebbtide_tests::block::Block;
-use ebbtide_tests::memory::{errno, set_errno};
+use ebbtide_tests::memory::{anonymous, errno, set_errno};
 use ebbtide_tests::rng::Rng;
 
-use crate::harness::{Case, start};
+use crate::harness::{Case, MIB, at_most, start};
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "impossible_layouts_give_null", run: impossible_layouts_give_null },
+    Case { name: "terabytes_are_refused_at_once", run: terabytes_are_refused_at_once },
     Case { name: "odd_layouts_work", run: odd_layouts_work },
     Case { name: "errno_is_kept", run: errno_is_kept },
 ];
@@ -45,6 +46,26 @@ fn impossible_layouts_give_null() {
         }
     }
     heap_works();
+}
+
+/// More than the allocator can count the pages of.
+fn terabytes_are_refused_at_once() {
+    let before = start(Policy::Off);
+    let mut vec = vec![7_u8; 100];
+    let mut large = vec![7_u8; 8 << 20];
+    for tib in [9, 16, 20, 100] {
+        assert!(vec.try_reserve_exact(tib << 40).is_err() && vec.len() == 100, "{tib} TiB");
+        assert!(large.try_reserve_exact(tib << 40).is_err() && large.len() == 8 << 20, "{tib} TiB");
+        assert!(Vec::<u64>::new().try_reserve((tib << 40) / 8).is_err(), "{tib} TiB");
+        assert!(Block::try_zeroed(layout(tib << 40, 8)).is_none(), "{tib} TiB");
+        assert!(ebbtide_alloc::Region::new(tib << 40).is_none(), "{tib} TiB");
+    }
+    assert!(vec == [7; 100] && large.iter().all(|byte| *byte == 7));
+    drop(large);
+    heap_works();
+    ebbtide::free_os_memory();
+    at_most("resident", anonymous(), before, MIB);
+    assert_eq!(ebbtide_alloc::verify(), Ok(()));
 }
 
 fn odd_layouts_work() {

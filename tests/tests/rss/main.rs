@@ -20,6 +20,7 @@ mod maps;
 mod policy;
 mod quiet_calls;
 mod report;
+mod sandbox;
 mod signals;
 mod soft_limit;
 mod stats;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         map_pages::CASES,
         stats::CASES,
         report::CASES,
+        sandbox::CASES,
         threads::CASES,
         edges::CASES,
         limits::CASES,
