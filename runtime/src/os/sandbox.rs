@@ -38,6 +38,15 @@ pub(crate) fn is_locked_in() -> bool {
     }
 }
 
+/// Whether a filter would be noticed: there was none at the start.
+pub(crate) fn is_told() -> bool {
+    let state = AT_START.load(Ordering::Relaxed);
+    state != LOCKED_IN && (state == UNKNOWN || state >> MODE == 0)
+}
+
+/// Where the mode of seccomp stands in the number.
+const MODE: u32 = 8;
+
 /// The mode of seccomp, and whether new privileges can be had, as one number.
 fn state() -> u32 {
     let ask = |option: i32| {
@@ -46,5 +55,5 @@ fn state() -> u32 {
         // A kernel without it says so by an error each time.
         u32::try_from(answer).unwrap_or(0) & 0xff
     };
-    ask(libc::PR_GET_SECCOMP) << 8 | ask(libc::PR_GET_NO_NEW_PRIVS)
+    ask(libc::PR_GET_SECCOMP) << MODE | ask(libc::PR_GET_NO_NEW_PRIVS)
 }
