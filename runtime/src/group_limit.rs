@@ -105,13 +105,14 @@ fn store(_: &Guard, chain: &Chain) {
     REST.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
-/// Finds the control group and begins to follow it. Returns its limit in bytes, [`NONE`] if there is none or none is known.
-pub(crate) fn follow(files: &impl Files, now_ns: u64) -> u64 {
-    let Some(guard) = Guard::wait() else { return NONE };
+/// Finds the control group and begins to follow it. Returns its limit in bytes, [`NONE`] if there is none or none is known;
+/// nothing if the files are in use for long.
+pub(crate) fn follow(files: &impl Files, now_ns: u64) -> Option<u64> {
+    let guard = Guard::wait()?;
     let mut chain = load(&guard);
     let limit = resolve(files, &mut chain, now_ns);
     store(&guard, &chain);
-    limit
+    Some(limit)
 }
 
 /// Follows it no more: no file stays open.
@@ -287,7 +288,7 @@ mod tests {
     fn files_are_opened_where_that_is_allowed_and_read_again_elsewhere() {
         let _alone = ALONE.lock();
         let tree = Tree::two("/a", "/").with(FILE, "1000\n");
-        assert_eq!(follow(&tree, SECOND), 1000);
+        assert_eq!(follow(&tree, SECOND), Some(1000));
         let opened = tree.opened.get();
         tree.set(FILE, "900\n");
         assert_eq!(refresh(&tree, Access::Held, SECOND + READ_EVERY_NS - 1), None, "not yet");

@@ -44,7 +44,8 @@
 //! free, or a release by policy or limit. There, files that are open already may be read again (the
 //! control group's limit, if it is followed; what is resident, if releases are traced), and not even that once the process
 //! has installed a filter of system calls (seccomp) after its start. Whether it has is asked by `prctl(PR_GET_SECCOMP)`, at
-//! most each 20 ms and only while one of these two is in use. A filter that kills for that as well needs
+//! most each 20 ms and only while one of these two is in use; in a process that had a filter from the start,
+//! `no_new_privs` set since counts as another one. A filter that kills for that as well needs
 //! `set_memory_limit(memory_limit())` before it is installed, which ends the following.
 //!
 //! # Signals
