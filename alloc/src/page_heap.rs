@@ -10,8 +10,9 @@ use crate::zone::{Context, Purpose, Refusal, Zone, resident_pages};
 
 /// Three zones in a segment that has room for them, one in any other.
 const MAX_ZONES: usize = 3 + 31;
-/// A segment with fewer units than this is one zone for all purposes.
-const DIVIDED_FROM: u32 = 1 << 16;
+/// A segment with fewer units than this is one zone for all purposes: 4 GiB, and less under test, so that tests need little
+/// memory.
+const DIVIDED_FROM: u32 = if cfg!(test) { 1 << 11 } else { 1 << 16 };
 const ALL: u8 = Purpose::Spans as u8 | Purpose::Huge as u8 | Purpose::Arena as u8;
 
 /// What is asked of the page heap.

@@ -18,8 +18,8 @@ use crate::units::{HUGE, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
 const MAX_SEGMENTS: usize = 32;
 /// A segment below this is not worth its place.
 const MIN_SEGMENT: usize = 4 * UNIT + HUGE;
-/// Segments from this size on align their units to huge pages.
-const HUGE_ALIGNED: usize = 1 << 30;
+/// Segments from this size on align their units to huge pages. No segment that is divided into zones is smaller.
+const HUGE_ALIGNED: usize = if cfg!(test) { 1 << 27 } else { 1 << 30 };
 /// Zones of a segment. Each commits its units from the first on.
 const MAX_EXTENTS: usize = 3;
 const TABLE_BYTES_PER_UNIT: usize = size_of::<UnitMeta>() + size_of::<SpanRecord>();

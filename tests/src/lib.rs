@@ -1,7 +1,9 @@
-//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, filters on system calls, a generator.
+//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, filters on system
+//! calls, a generator, how long they wait.
 
 pub mod block;
 pub mod memory;
+pub mod patience;
 pub mod rng;
 pub mod seccomp;
 pub mod signal;

@@ -12,8 +12,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use ebbtide::Policy;
+use ebbtide_tests::patience::patient;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 #[global_allocator]
@@ -21,8 +23,8 @@ static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
 
 /// Names the trial that a process is to run.
 const TRIAL: &str = "EBBTIDE_TRIAL";
-/// Seconds after which a trial that hangs is ended.
-const PATIENCE: u32 = 60;
+/// A trial that hangs is ended after this long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const FOREIGN: &str = ", which was not allocated here";
 const NO_START: &str = ", which is not the start of a block";
@@ -111,7 +113,7 @@ fn child(cases: &[Case], name: &str) -> ExitCode {
     // SAFETY: the limit is a valid one, so that no core is written; an alarm has no precondition.
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-        libc::alarm(PATIENCE);
+        libc::alarm(patient(PATIENCE).as_secs() as u32);
     }
     run();
     ExitCode::SUCCESS
@@ -312,11 +314,12 @@ fn free_after_fork() -> Result<(), Failed> {
     let sizes = (1..200).map(|number| number * 300);
     let blocks: Vec<_> = sizes.map(|size| (allocate(layout(size)), layout(size))).collect();
     let free_all = || blocks.iter().for_each(|(block, layout)| free(*block, *layout));
+    let seconds = patient(PATIENCE).as_secs() as u32;
     // SAFETY: the child calls only the allocator, which must work after a fork, and leaves by _exit.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: alarm and _exit have no precondition.
-        unsafe { libc::alarm(PATIENCE) };
+        unsafe { libc::alarm(seconds) };
         free_all();
         // SAFETY: as above.
         unsafe { libc::_exit(0) };

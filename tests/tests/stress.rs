@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ebbtide::{Policy, ReleaseOptions};
 use ebbtide_tests::block::Block;
+use ebbtide_tests::patience::goes_on;
 use ebbtide_tests::rng::Rng;
 
 #[global_allocator]
@@ -16,6 +17,8 @@ static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
 
 const WORKERS: u64 = 4;
 const LENGTH: Duration = Duration::from_millis(1200);
+/// Fewer steps of all workers than these would prove little.
+const STEPS: u64 = 10_000;
 
 type Live = (Block, u64);
 
@@ -114,7 +117,7 @@ fn contents_survive_threads_and_releases() {
         threads.push(scope.spawn(|| come_and_go(&stop)));
         let releaser = scope.spawn(|| release(&stop));
         let started = Instant::now();
-        while started.elapsed() < LENGTH {
+        while goes_on(started, LENGTH, done.load(Ordering::Relaxed) > STEPS) {
             thread::sleep(Duration::from_millis(20));
         }
         stop.store(true, Ordering::Relaxed);
@@ -125,7 +128,7 @@ fn contents_survive_threads_and_releases() {
     for desk in &desks {
         desk.lock().expect("no thread panicked").drain(..).for_each(|live| check(&live));
     }
-    assert!(done.into_inner() > 10_000, "the workers worked");
+    assert!(done.into_inner() > STEPS, "the workers worked");
     assert!(released > 0, "the releases released something");
     ebbtide::free_os_memory();
     if let Err(error) = ebbtide_alloc::verify() {

@@ -9,6 +9,7 @@ use super::{check, class, disown, own, settle};
 use crate::global::Allocator;
 use crate::heap::HEAP;
 use crate::magazine::ThreadCache;
+use crate::os::fake::Call;
 use crate::thread;
 
 const LAYOUT: Layout = match Layout::from_size_align(8192, 8) {
@@ -139,5 +140,27 @@ fn a_cache_changes_hands_beside_a_release() {
         heir.join().unwrap();
         releaser.join().unwrap();
         settle(&[cache]);
+    });
+}
+
+/// The kernel refuses the barrier, so a release takes nothing: the owner may be in the middle of any pop or push.
+#[test]
+fn pops_and_pushes_beside_a_release_that_gets_no_barrier() {
+    check(4, || {
+        let out = with_cached(4, 1);
+        let held = own_cache().held_bytes();
+        HEAP.os.refuse(Call::Barrier, 1, 0, true);
+        let releaser = loom::thread::spawn(|| {
+            HEAP.share();
+            HEAP.gather_from_caches();
+        });
+        allocate();
+        free(out[0]);
+        allocate();
+        releaser.join().unwrap();
+        thread::mend();
+        // A release that takes leaves one slot. The owner took two at most from here.
+        assert!(own_cache().held_bytes() >= held - 2 * 8192);
+        settle(&[own_cache()]);
     });
 }

@@ -13,6 +13,7 @@
 mod caches;
 mod locks;
 mod refill;
+mod regions;
 mod release;
 mod sharing;
 mod spans;
@@ -262,7 +263,8 @@ fn settle(caches: &[&ThreadCache]) {
     }
     let fresh = used.len() * UNIT;
     let counters = &HEAP.counters;
-    let counted = fresh as u64 + counters.released_total.get() - counters.reacquired_total.get();
+    let left = counters.released_total.get() + counters.moved_away.get();
+    let counted = fresh as u64 + left - counters.reacquired_total.get();
     assert_eq!(counted, released as u64, "bytes that are marked as released");
     let stats = HEAP.snapshot();
     assert_eq!(stats.mallocs_total - stats.frees_total, taken, "slots that were taken and not given back");

@@ -296,13 +296,13 @@ fn memory_that_is_refused_costs_no_address_space() {
 
 #[test]
 fn a_block_larger_than_any_zone_gets_a_segment_of_its_own() {
-    let heap = Heap::new(Fake::new(usize::MAX), 5 << 30);
+    let heap = Heap::new(Fake::new(usize::MAX), 160 << 20);
     let small = heap.allocate_large(UNIT, 8, false);
     let zones = heap.page_heap().zones().len();
     assert_eq!(zones, 3, "a large segment is divided");
     heap.os.refuse(Call::Commit, libc::ENOMEM, 0, true);
     // The memory is refused, but the address space is there: one zone that is large enough.
-    assert!(heap.allocate_large(3 << 30, 8, false).is_null());
+    assert!(heap.allocate_large(96 << 20, 8, false).is_null());
     assert_eq!(heap.page_heap().zones().len(), zones + 1);
     heap.free_large(small);
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ebbtide::Policy;
 use ebbtide_tests::block::{Block, page_floor};
 use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::patience::patient;
 use ebbtide_tests::rng::Rng;
 use ebbtide_tests::seccomp::{self, Answer};
 
@@ -36,7 +37,7 @@ const REST: u64 = MIB;
 fn eventually(is_so: impl Fn() -> bool) -> bool {
     let started = Instant::now();
     while !is_so() {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > patient(PATIENCE) {
             return false;
         }
         thread::sleep(Duration::from_millis(20));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ebbtide::{BlockReason, Policy, ReleaseReport};
 use ebbtide_tests::block::Block;
 use ebbtide_tests::memory::{errno, resident_in_heap, rss, set_errno};
+use ebbtide_tests::patience::patient;
 use ebbtide_tests::rng::Rng;
 use ebbtide_tests::signal::{handle, pause};
 
@@ -101,8 +102,8 @@ fn sleep_in_a_handler(rest: &Barrier) {
 fn release_in_time() -> ReleaseReport {
     let (sender, receiver) = std::sync::mpsc::channel();
     let releaser = thread::spawn(move || sender.send(ebbtide::free_os_memory()).is_ok());
-    let report = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        eprintln!("a release waited for {PATIENCE:?}: for a thread?");
+    let report = receiver.recv_timeout(patient(PATIENCE)).unwrap_or_else(|_| {
+        eprintln!("a release waited for {:?}: for a thread?", patient(PATIENCE));
         // The thread that hangs cannot be joined, and unwinding would join it.
         std::process::abort()
     });

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ebbtide::Policy;
 use ebbtide_alloc::{Fault, Region};
 use ebbtide_tests::block::Block;
+use ebbtide_tests::patience::patient;
 use ebbtide_tests::rng::Rng;
 
 use crate::harness::{Case, StopOnDrop, start};
@@ -90,13 +91,13 @@ fn child_status(blocks: &mut Vec<Block>, others_rested: bool) -> Result<i32, Str
     loop {
         // SAFETY: `status` is valid for writes, and `pid` is a child of this process that was not waited for yet.
         match unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) } {
-            0 if started.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            0 if started.elapsed() < patient(PATIENCE) => thread::sleep(Duration::from_millis(1)),
             0 => {
                 // SAFETY: as above; the child is still there.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
                 // SAFETY: as above.
                 unsafe { libc::waitpid(pid, &raw mut status, 0) };
-                return Err(format!("a child hung for {PATIENCE:?}"));
+                return Err(format!("a child hung for {:?}", patient(PATIENCE)));
             }
             waited => {
                 assert_eq!(waited, pid, "waitpid: {}", std::io::Error::last_os_error());

@@ -4,17 +4,20 @@ use std::ffi::CStr;
 use std::io::Read;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ebbtide::Policy;
 use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::patience::patient;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Names the trial that a process is to run.
 const TRIAL: &str = "EBBTIDE_TRIAL";
 
-/// A hung child is ended after this long. The longest takes about two seconds on an idle machine.
+/// A hung child is ended after this long, times [`EBBTIDE_TEST_PATIENCE`](ebbtide_tests::patience). The longest takes
+/// about two seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// How a line begins that says why a trial did nothing.
@@ -78,32 +81,41 @@ fn child(name: &str, nocapture: bool) -> Result<(), Failed> {
     Err(format!("{status}\n{said}").into())
 }
 
-/// Runs a command to its end, or ends it when patience does. Returns what it wrote to stderr.
+/// Runs a command to its end, or ends it when patience does. Returns what it wrote to stderr; the error of a command that
+/// was ended says it as well.
 pub(crate) fn finish(mut command: Command, nocapture: bool) -> std::io::Result<(ExitStatus, String)> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(if nocapture { Stdio::inherit() } else { Stdio::piped() });
     let mut child = command.spawn()?;
     let stderr = child.stderr.take();
-    let reader = thread::spawn(move || {
-        let mut said = Vec::new();
-        if let Some(mut stderr) = stderr {
-            let _ = stderr.read_to_end(&mut said);
-        }
-        String::from_utf8_lossy(&said).into_owned()
-    });
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&said);
+    let reader = thread::spawn(move || stderr.map(|stderr| listen(stderr, &heard)));
+    let text = || String::from_utf8_lossy(&said.lock().expect("the reader does not panic")).into_owned();
     let started = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > patient(PATIENCE) {
             child.kill()?;
             child.wait()?;
-            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the trial hung and was ended"));
+            // The reader is not joined: children of the child may live on and keep the pipe open.
+            let error = format!("the trial hung and was ended\n{}", text());
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, error));
         }
         thread::sleep(Duration::from_millis(5));
     };
-    Ok((status, reader.join().unwrap_or_default()))
+    let _ = reader.join();
+    Ok((status, text()))
+}
+
+/// Appends what comes to what was said, until there is no more.
+fn listen(mut from: impl Read, said: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        said.lock().expect("no holder panics").extend_from_slice(&buffer[..len]);
+    }
 }
 
 /// Tells threads to stop when it goes, be it by a panic: a trial that fails must end.
