@@ -61,6 +61,7 @@ pub(crate) fn begin(from_environment: Policy, limit: Setting) {
             soft_limit::follow(percent * 10_000);
         }
     }
+    look_at_files();
     settle();
 }
 
@@ -90,6 +91,9 @@ pub(crate) fn limit_changed() {
 /// that has changed the limit.
 pub(crate) fn look_at_files() -> bool {
     quiet::reopen();
+    if wants_background() {
+        group_limit::watch_pressure();
+    }
     soft_limit::refresh(Access::Open)
 }
 
@@ -246,7 +250,7 @@ pub(crate) fn turn(campaign: &mut Campaign) -> Turn {
         return Turn::After(BUSY_WAIT_NS);
     }
     let now = os::monotonic_ns();
-    soft_limit::refresh(Access::Open);
+    soft_limit::refresh(Access::of_background());
     let kept = soft_limit::keep();
     let turn = step(campaign, now);
     leave();

@@ -1,7 +1,7 @@
 //! The control group's limit that is followed: which files are held open, what they said last, and when to look again.
 //!
-//! Files are opened at the start, by calls that the program makes itself and by the background thread; inside an
-//! allocation or a free those that are open are read again, nothing else ([`Access`]). What cannot be read keeps its last
+//! Files are opened at the start, by calls that the program makes itself and, where that is safe, by the background thread;
+//! inside an allocation or a free those that are open are read again, nothing else ([`Access`]). What cannot be read keeps its last
 //! limit ([`Chain`]).
 //!
 //! Lock: [`BUSY`], which only [`follow`] waits for, so that [`refresh`] may run on a thread that is freeing memory. Nothing
@@ -10,8 +10,8 @@
 use crate::cgroup::{self, Chain, Entry, Files, NONE, Path, SLOTS, Unknown};
 use crate::line::Line;
 use crate::os;
-use crate::os::files::HeldFile;
-use crate::os::sandbox::is_locked_in;
+use crate::os::files::{EBADF, HeldFile};
+use crate::os::sandbox::{is_locked_in, is_told};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -20,8 +20,16 @@ use core::time::Duration;
 pub(crate) enum Access {
     /// Read files that are open: inside an allocation or a free.
     Held,
-    /// Open files, too: a call that the program makes itself, or a thread of our own.
+    /// Open files, too: a call that the program makes itself.
     Open,
+}
+
+impl Access {
+    /// What the background thread may do. It comes when the program does not expect it, so it opens nothing where it could not
+    /// tell that a filter has come.
+    pub(crate) fn of_background() -> Self {
+        if is_told() { Self::Open } else { Self::Held }
+    }
 }
 
 // All orderings are SeqCst, as in the governor.
@@ -97,13 +105,14 @@ fn store(_: &Guard, chain: &Chain) {
     REST.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
-/// Finds the control group and begins to follow it. Returns its limit in bytes, [`NONE`] if there is none or none is known.
-pub(crate) fn follow(files: &impl Files, now_ns: u64) -> u64 {
-    let Some(guard) = Guard::wait() else { return NONE };
+/// Finds the control group and begins to follow it. Returns its limit in bytes, [`NONE`] if there is none or none is known;
+/// nothing if the files are in use for long.
+pub(crate) fn follow(files: &impl Files, now_ns: u64) -> Option<u64> {
+    let guard = Guard::wait()?;
     let mut chain = load(&guard);
     let limit = resolve(files, &mut chain, now_ns);
     store(&guard, &chain);
-    limit
+    Some(limit)
 }
 
 /// Follows it no more: no file stays open.
@@ -190,6 +199,10 @@ pub(crate) struct Kernel;
 static HELD: [HeldFile; SLOTS + 1] = [const { HeldFile::new() }; SLOTS + 1];
 const PRESSURE: usize = SLOTS;
 
+fn held(slot: usize) -> Option<&'static HeldFile> {
+    HELD.get(slot)
+}
+
 impl Files for Kernel {
     fn may_read(&self) -> bool {
         !is_locked_in()
@@ -200,16 +213,16 @@ impl Files for Kernel {
     }
 
     fn hold(&self, slot: usize, path: &Path) -> Result<(), i32> {
-        HELD.get(slot).map_or(Err(os::files::ENODEV), |file| file.open(path.as_c_str()))
+        held(slot).map_or(Err(EBADF), |file| file.open(path.as_c_str()))
     }
 
     fn read_held(&self, slot: usize, buffer: &mut [u8]) -> Result<usize, i32> {
-        HELD.get(slot).map_or(Err(os::files::ENODEV), |file| file.read(buffer))
+        held(slot).map_or(Err(EBADF), |file| file.read(buffer))
     }
 
     fn let_go(&self, slot: usize) {
         // A process that has locked itself in keeps what is open: even the look whether it is still ours may be forbidden.
-        if let Some(file) = HELD.get(slot).filter(|_| !is_locked_in()) {
+        if let Some(file) = held(slot).filter(|_| !is_locked_in()) {
             file.close();
         }
     }
@@ -220,29 +233,41 @@ static PRESSURE_READS: AtomicU32 = AtomicU32::new(0);
 /// After so many it is looked for again: the group may have been moved. A minute, at one every five seconds.
 const PRESSURE_LASTS: u32 = 12;
 
+/// Opens the file of memory pressure, if that is not done. For calls that the program makes itself.
+pub(crate) fn watch_pressure() {
+    if !held(PRESSURE).is_some_and(HeldFile::is_held)
+        && !is_locked_in()
+        && let Some(guard) = Guard::take()
+    {
+        look_for_pressure(&guard);
+    }
+}
+
+fn look_for_pressure(_: &Guard) -> Option<Path> {
+    PRESSURE_READS.store(0, Ordering::SeqCst);
+    cgroup::hold_pressure(&Kernel, PRESSURE)
+}
+
 /// The share of the last ten seconds in which some task waited for memory, in hundredths of a percent. `None` where the
-/// kernel does not measure it. For the background thread alone.
+/// kernel does not measure it, or nothing may be read. For the background thread.
 pub(crate) fn memory_pressure() -> Option<u32> {
     if is_locked_in() {
         return None;
     }
+    let guard = Guard::take()?;
     let mut text = [0; 256];
     let reads = PRESSURE_READS.fetch_add(1, Ordering::SeqCst);
     let mut read = Kernel.read_held(PRESSURE, &mut text);
-    let mut path = None;
-    if read.is_err() || reads >= PRESSURE_LASTS {
-        path = Some(cgroup::hold_pressure(&Kernel, PRESSURE)?);
-        PRESSURE_READS.store(1, Ordering::SeqCst);
+    if (read.is_err() || reads >= PRESSURE_LASTS) && Access::of_background() == Access::Open {
+        look_for_pressure(&guard)?;
         read = Kernel.read_held(PRESSURE, &mut text);
     }
+    drop(guard);
     let text = text.get(..read.ok()?).unwrap_or_default();
     let pressure = text.split(|byte| *byte == b'\n').find_map(cgroup::parse_pressure);
-    if let Some(path) = path.filter(|_| pressure.is_none() && !COMPLAINED.swap(true, Ordering::SeqCst)) {
-        Line::new(format_args!(
-            "ebbtide: {} has no line such as \"some avg10=0.00\"; memory pressure is not watched",
-            path.as_bytes().escape_ascii()
-        ))
-        .emit();
+    if pressure.is_none() && !COMPLAINED.swap(true, Ordering::SeqCst) {
+        let form = "the file of memory pressure has no line such as \"some avg10=0.00\"";
+        Line::new(format_args!("ebbtide: {form}; memory pressure is not watched")).emit();
     }
     pressure
 }
@@ -263,7 +288,7 @@ mod tests {
     fn files_are_opened_where_that_is_allowed_and_read_again_elsewhere() {
         let _alone = ALONE.lock();
         let tree = Tree::two("/a", "/").with(FILE, "1000\n");
-        assert_eq!(follow(&tree, SECOND), 1000);
+        assert_eq!(follow(&tree, SECOND), Some(1000));
         let opened = tree.opened.get();
         tree.set(FILE, "900\n");
         assert_eq!(refresh(&tree, Access::Held, SECOND + READ_EVERY_NS - 1), None, "not yet");
@@ -300,5 +325,21 @@ mod tests {
         assert_eq!(refresh(&tree, Access::Open, 8 * SECOND), Some(700), "and finds it again");
         stop(&tree);
         assert!(tree.held().is_empty());
+    }
+
+    #[test]
+    fn the_file_of_memory_pressure_is_held() {
+        let _alone = ALONE.lock();
+        watch_pressure();
+        let file = held(PRESSURE).expect("a slot");
+        let unmeasured = std::fs::read("/proc/pressure/memory").is_err();
+        assert!(file.is_held() || unmeasured);
+        let known = memory_pressure();
+        assert!(known.is_some() || unmeasured);
+        let reads = PRESSURE_READS.load(Ordering::SeqCst);
+        assert_eq!(memory_pressure().is_some(), known.is_some());
+        assert!(PRESSURE_READS.load(Ordering::SeqCst) > reads || unmeasured, "read again, not looked for");
+        file.close();
+        assert_eq!(memory_pressure().is_some(), known.is_some(), "found again");
     }
 }

@@ -39,11 +39,13 @@
 //! stderr says so at the first call of this crate or the first change of a map.
 //!
 //! # Sandboxes
-//! Files are opened before `main`, by calls of this crate that the program makes itself, and by the background thread: never
-//! inside an allocation, a free, or a release by policy or limit. There, files that are open already may be read again (the
+//! Files are opened before `main`, by calls of this crate that the program makes itself, and by the background thread unless the
+//! process was started under a filter (then it could not tell that there is another one): never inside an allocation, a
+//! free, or a release by policy or limit. There, files that are open already may be read again (the
 //! control group's limit, if it is followed; what is resident, if releases are traced), and not even that once the process
 //! has installed a filter of system calls (seccomp) after its start. Whether it has is asked by `prctl(PR_GET_SECCOMP)`, at
-//! most each 20 ms and only while one of these two is in use. A filter that kills for that as well needs
+//! most each 20 ms and only while one of these two is in use; in a process that had a filter from the start,
+//! `no_new_privs` set since counts as another one. A filter that kills for that as well needs
 //! `set_memory_limit(memory_limit())` before it is installed, which ends the following.
 //!
 //! # Signals
@@ -56,7 +58,7 @@
 //!   where the interrupted code holds the lock of the size class or of the page heap, and also in a program that
 //!   has had one thread so far, since whoever works beside a cache for the first time waits for all caches; and what the
 //!   interrupted code was moving in the cache may be handed out twice, as above;
-//! - a release: one by policy or limit begins none inside it, but [`free_os_memory`] in a handler waits for ever;
+//! - a release, its own or one by policy or limit: whoever begins another one inside it waits for ever;
 //! - a call that follows the control group's limit: [`follow_cgroup_limit`] and [`set_memory_limit`] give up after a second.
 //!
 //! A handler that leaves by `siglongjmp` leaves locks taken behind it, as above. Handlers of the program never run on the

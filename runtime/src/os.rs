@@ -9,8 +9,8 @@
 //! | the same, while a control group's limit is followed, at most each 20 ms | `prctl(PR_GET_SECCOMP)`, `prctl(PR_GET_NO_NEW_PRIVS)`; `fstat` and `pread64` of files that are open already |
 //! | the same, with `EBBTIDE_TRACE` | `write` to stderr; with `release`: the calls of the line above for `/proc/self/statm` |
 //! | the first idle memory under `Policy::Background` | what `pthread_create` calls (`mmap`, `mprotect`, `clone3`, `rt_sigprocmask`), then `prctl(PR_SET_NAME)` on the thread |
-//! | the background thread | all of the above, and opening: `openat`, `read`, `fcntl`, `prlimit64`, `close` |
-//! | start, and calls of this crate that the program makes | the same |
+//! | start, and calls of this crate that the program makes | all of the above, and opening: `openat`, `read`, `fcntl`, `prlimit64`, `close` |
+//! | the background thread | the same, but opening only in a process that was not started under a filter |
 //!
 //! Once a process has locked itself in since its start ([`sandbox`]), nothing of `openat`, `fstat`, `pread64` is called
 //! any more, on no path, but for `follow_cgroup_limit` and `limit_from_cgroup`, which ask for files by name.

@@ -49,7 +49,9 @@ pub(crate) fn follow(share: u32) -> Option<u64> {
 
 fn follow_in(files: &impl Files, share: u32, now_ns: u64) -> Option<u64> {
     SHARE.store(share, Ordering::SeqCst);
-    replace(share_of(group_limit::follow(files, now_ns), share));
+    if let Some(limit) = group_limit::follow(files, now_ns) {
+        replace(share_of(limit, share));
+    }
     current()
 }
 

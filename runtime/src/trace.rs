@@ -234,6 +234,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_read_is_not_printed() {
+        let mut report = report();
+        (report.rss_before, report.rss_after) = (0, 0);
+        let line = text(&release_line(9, Duration::ZERO, &report, ReleaseCause::Limit));
+        assert!(line.ends_with("), 8.0 MiB in use, 3.1 ms, 41 calls (limit)\n"), "{line}");
+    }
+
+    #[test]
     fn limit_lines_tell_both_crossings() {
         let at = Standing { limit: 256 * MIB, total: 300 * MIB, idle: 3 * MIB, sure: 0 };
         let time = Duration::from_millis(3_201);

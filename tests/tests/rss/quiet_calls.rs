@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "quiet_calls_with_background",
         run: || churn_locked_in(Policy::Background { percent: 10 }, None),
     },
+    Case { name: "quiet_calls_with_background_in_a_container", run: background_in_a_container },
     Case { name: "quiet_calls_of_trace_lines", run: trace_locked_in },
     Case { name: "quiet_calls_while_a_group_is_followed", run: follow_locked_in },
     Case { name: "group_limit_is_followed_in_a_container", run: follow_in_a_container },
@@ -85,7 +86,9 @@ fn count_released() -> (&'static AtomicU64, ebbtide::Subscription) {
 fn churn_locked_in(policy: Policy, limit: Option<u64>) {
     let resident = Resident::open();
     start(policy);
-    ebbtide::set_memory_limit(limit);
+    if limit.is_some() {
+        ebbtide::set_memory_limit(limit);
+    }
     if let Err(error) = seccomp::forbid(&seccomp::opening_calls(), Answer::NameAndKill) {
         return skipped(&format!("no filter: {error}"));
     }
@@ -292,6 +295,11 @@ fn follow_in_a_child() {
     // SAFETY: one thread; the child leaves by _exit.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork: {}", std::io::Error::last_os_error());
+    let mut status = 0;
+    // The child first: both write to one file.
+    // SAFETY: `status` is live.
+    assert!(child == 0 || unsafe { libc::waitpid(child, &raw mut status, 0) } == child);
+    assert_eq!(status, 0, "the child");
     group.set("1073741824\n");
     grow_until(Some(GIB / 2));
     ebbtide::free_os_memory();
@@ -301,31 +309,36 @@ fn follow_in_a_child() {
         // SAFETY: nothing is left to do.
         unsafe { libc::_exit(0) };
     }
-    let mut status = 0;
-    // SAFETY: `status` is live.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0, "the child");
 }
 
-/// A process in a container has a filter from the start, and cannot tell when it gets another one. So what is called when the
-/// heap grows must do without finding or opening files.
-fn follow_in_a_container() {
+/// Runs this trial once more in a process that has a filter from its start, as in a container. True in that process, which
+/// cannot tell when it gets another filter.
+fn in_a_container() -> bool {
     const INSIDE: &str = "EBBTIDE_IN_A_CONTAINER";
-    if std::env::var_os(INSIDE).is_none() {
-        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-        command.env(INSIDE, "1");
-        // SAFETY: the closure makes system calls and allocates, which this allocator allows in the child of a fork.
-        unsafe {
-            command.pre_exec(|| seccomp::forbid(&[libc::SYS_acct], Answer::Refuse(libc::EPERM)));
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.env(INSIDE, "1");
+    // SAFETY: the closure makes system calls and allocates, which this allocator allows in the child of a fork.
+    unsafe {
+        command.pre_exec(|| seccomp::forbid(&[libc::SYS_acct], Answer::Refuse(libc::EPERM)));
+    }
+    match harness::finish(command, false) {
+        Ok((status, said)) => {
+            assert!(status.success(), "{status}\n{said}");
+            // Whether it was skipped.
+            eprint!("{said}");
         }
-        return match harness::finish(command, false) {
-            Ok((status, said)) => {
-                assert!(status.success(), "{status}\n{said}");
-                // Whether it was skipped.
-                eprint!("{said}");
-            }
-            Err(error) => skipped(&format!("no filter: {error}")),
-        };
+        Err(error) => skipped(&format!("no filter: {error}")),
+    }
+    false
+}
+
+/// What is called as the heap grows must do without finding or opening files.
+fn follow_in_a_container() {
+    if !in_a_container() {
+        return;
     }
     let Some(group) = follow() else { return };
     seccomp::forbid(&seccomp::opening_calls(), Answer::NameAndKill).expect("as the first one");
@@ -334,6 +347,19 @@ fn follow_in_a_container() {
     group.set("134217728\n");
     grow_until(Some(64 * MIB));
     churn(1);
+}
+
+fn background_in_a_container() {
+    if in_a_container() {
+        let group = follow();
+        churn_locked_in(Policy::Background { percent: 10 }, None);
+        // By now the thread would look for the group again.
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(1100));
+            churn(1);
+        }
+        drop(group);
+    }
 }
 
 /// Once locked in, not even files that are open are asked about.
