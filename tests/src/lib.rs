@@ -1,6 +1,8 @@
-//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, a generator.
+//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, a generator,
+//! and trials in child processes.
 
 pub mod block;
 pub mod memory;
 pub mod rng;
 pub mod signal;
+pub mod trial;

@@ -11,6 +11,7 @@
 #![allow(unsafe_code, reason = "the calls act on raw memory")]
 
 mod linux;
+mod pinned;
 mod threads;
 
 #[cfg(test)]
@@ -120,7 +121,8 @@ pub(crate) trait Os: Sync {
     /// be had.
     fn barrier(&self) -> bool;
 
-    /// Has the functions of [`crate::fork`] called around each fork. The first call counts.
+    /// Has the functions of [`crate::fork`] called around each fork, and keeps the object that holds them in memory. The
+    /// first call counts.
     fn watch_forks(&self);
 
     /// What tells the calling thread from others.

@@ -13,8 +13,8 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
-use super::Errno;
 use super::linux::checked;
+use super::{Errno, pinned};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// What tells a thread from others.
@@ -60,10 +60,14 @@ impl Watch {
         Self { exit_key: AtomicU32::new(0), forks: AtomicBool::new(false) }
     }
 
-    /// Has [`crate::fork`] told of each fork. The first call counts.
+    /// Has [`crate::fork`] told of each fork, and this object stay. The first call counts.
     pub(super) fn watch_forks(&self) {
+        // A linker that takes this function out of an archive takes the constructor with it.
+        #[cfg(all(target_os = "linux", not(miri)))]
+        core::hint::black_box(&raw const AT_START);
         // Relaxed: who sees `true` needs nothing of what the first caller does.
         if !self.forks.swap(true, Ordering::Relaxed) {
+            pinned::pin();
             // SAFETY: the handlers have the signature asked for and stay for ever. A refusal (no memory) leaves forks
             // as they would be without this.
             unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(child_begins)) };
@@ -155,7 +159,7 @@ extern "C" fn at_start() {
     crate::heap::HEAP.os.watch_forks();
 }
 
-// Handlers that are registered first run last before a fork and first after it: those of others then find all locks
+// A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and first after it: those of others then find all locks
 // free. Constructors run in the order of the numbers that their sections end in; a program's own begin at 101. Where
 // this does not run, the first thread that comes for a cache registers them.
 #[cfg(all(target_os = "linux", not(miri)))]

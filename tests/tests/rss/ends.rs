@@ -248,7 +248,7 @@ extern "C" fn allocates_nothing_until_then(_: *mut c_void) -> *mut c_void {
 }
 
 /// What three seconds allow.
-const LAST_THREADS: usize = 10_000;
+const LAST_THREADS: usize = 4_000;
 
 /// Nobody tells the allocator of the end of such a thread any more. Its stack is large, so libc unmaps it at once, and
 /// its thread locals with it, while the kernel still knows the thread's number. Fails, by a segmentation fault, where a

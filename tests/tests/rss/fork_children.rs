@@ -35,7 +35,7 @@ fn churn(seed: u64, rounds: usize) -> bool {
         let size = if rng.below(200) == 0 { 100_000 } else { rng.log_uniform(12) };
         kept.push((Block::filled(size, round), round));
         if kept.len() > 300 {
-            let (block, seed) = kept.swap_remove(rng.below(300) as usize);
+            let (block, seed) = kept.swap_remove(rng.below(300));
             whole &= block.holds(seed, block.size());
         }
     }
