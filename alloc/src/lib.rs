@@ -74,6 +74,8 @@ mod zone;
 
 pub use global::Allocator;
 pub use kept::{Kept, each_kept};
+#[doc(hidden)]
+pub use misuse::assert_unlocked;
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
 pub use stats::{KernelSupport, MemStats, Usage};
@@ -90,6 +92,7 @@ use heap::HEAP;
 ///
 /// Allocates nothing. O(heap / 64 KiB) plus the kernel's time for the pages that leave.
 pub fn release(options: ReleaseOptions) -> ReleaseReport {
+    assert_unlocked("a release");
     if !thread::flush() {
         HEAP.share();
     }

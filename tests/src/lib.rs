@@ -1,5 +1,5 @@
 //! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, filters on system
-//! calls, a generator, how long they wait.
+//! calls, a generator, how long they wait, and trials in child processes.
 
 pub mod block;
 pub mod memory;
@@ -7,3 +7,4 @@ pub mod patience;
 pub mod rng;
 pub mod seccomp;
 pub mod signal;
+pub mod trial;

@@ -5,13 +5,13 @@
 
 #![allow(unsafe_code, reason = "system calls")]
 
-use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use static_assertions::const_assert_eq;
 
 use super::moves;
 use super::probe::{Feature, PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED};
+use super::threads::{self, Life, ThreadMark, Watch};
 use super::{Errno, Moved, Os, PageRange};
 use crate::stats::KernelSupport;
 use crate::sync::{AtomicU32, Ordering};
@@ -20,8 +20,7 @@ use crate::units::{PAGE, PAGES_PER_UNIT, PageGroup, UNIT};
 /// The running kernel.
 #[derive(Debug)]
 pub(crate) struct Linux {
-    /// The key whose destructor tells of a thread's end, plus one. 0: not yet made; `u32::MAX`: refused.
-    exit_key: AtomicU32,
+    watch: Watch,
     /// Bytes of a page of the kernel; 0 before anybody has asked.
     page_size: AtomicU32,
     /// What may be called: see [`Offers`](super::probe::Offers). 0 before the probe.
@@ -30,48 +29,8 @@ pub(crate) struct Linux {
 
 impl Linux {
     pub(crate) const fn new() -> Self {
-        Self { exit_key: AtomicU32::new(0), page_size: AtomicU32::new(0), offers: AtomicU32::new(0) }
+        Self { watch: Watch::new(), page_size: AtomicU32::new(0), offers: AtomicU32::new(0) }
     }
-
-    /// The key, made at the first call.
-    fn exit_key(&self) -> Option<libc::pthread_key_t> {
-        let mut key = self.exit_key.load(Ordering::Acquire);
-        if key == 0 {
-            let mut made: libc::pthread_key_t = 0;
-            // SAFETY: `made` is a valid place; the destructor has the signature asked for.
-            let refused = unsafe { libc::pthread_key_create(&raw mut made, Some(thread_exits)) } != 0;
-            let new = if refused { u32::MAX } else { made + 1 };
-            // Release: who reads the key finds it made. The loser of a race gives its key back.
-            match self.exit_key.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => key = new,
-                Err(winner) => {
-                    if !refused {
-                        // SAFETY: this thread made the key and nobody else knows it.
-                        unsafe { libc::pthread_key_delete(made) };
-                    }
-                    key = winner;
-                }
-            }
-        }
-        (key != u32::MAX).then(|| key - 1)
-    }
-}
-
-/// Runs when a thread that asked for it ends, after the destructors of Rust's thread locals.
-unsafe extern "C" fn thread_exits(_value: *mut c_void) {
-    crate::thread::exit();
-}
-
-unsafe extern "C" fn fork_begins() {
-    crate::fork::before();
-}
-
-unsafe extern "C" fn fork_ends() {
-    crate::fork::in_parent();
-}
-
-unsafe extern "C" fn child_begins() {
-    crate::fork::in_child();
 }
 
 /// Runs `call`, which answers -1 for an error, and puts errno back.
@@ -285,26 +244,20 @@ impl Os for Linux {
     }
 
     fn watch_forks(&self) {
-        // SAFETY: the handlers have the signature asked for and stay for ever. A refusal (no memory) leaves forks as
-        // they would be without this.
-        unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(child_begins)) };
+        self.watch.watch_forks();
     }
 
-    fn thread_id(&self) -> i32 {
-        // SAFETY: the call takes nothing and cannot fail.
-        unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+    fn mark_thread(&self) -> ThreadMark {
+        // Without a barrier nobody reaches for the thread, and the calls that identify it may be forbidden.
+        if self.has(Feature::Barrier) { threads::mark_thread() } else { ThreadMark::default() }
     }
 
-    fn thread_lives(&self, id: i32) -> bool {
-        // SAFETY: signal 0 is never delivered; the call only looks whether the thread is there.
-        let gone = checked(|| unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, 0) });
-        gone != Err(Errno(libc::ESRCH))
+    fn thread_life(&self, mark: ThreadMark) -> Life {
+        if self.has(Feature::Barrier) { threads::thread_life(mark) } else { Life::Unknown }
     }
 
     fn watch_thread_exit(&self) -> bool {
-        let Some(key) = self.exit_key() else { return false };
-        // SAFETY: the key is made and never deleted. Any value but null has the destructor run.
-        unsafe { libc::pthread_setspecific(key, NonNull::<c_void>::dangling().as_ptr()) == 0 }
+        self.watch.watch_thread_exit()
     }
 
     fn fatal(&self, line: &[u8]) -> ! {

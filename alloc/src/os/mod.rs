@@ -12,12 +12,15 @@
 
 mod linux;
 mod moves;
+mod pinned;
 mod probe;
+mod threads;
 
 #[cfg(test)]
 pub(crate) mod fake;
 
 pub(crate) use linux::Linux;
+pub(crate) use threads::{Life, ThreadMark};
 
 use core::ptr::NonNull;
 
@@ -139,21 +142,22 @@ pub(crate) trait Os: Sync {
     /// Prepares [`barrier`](Self::barrier). Cheap while the process has one thread.
     fn prepare_barrier(&self);
 
-    /// Whether [`barrier`](Self::barrier) is to be had, and [`thread_lives`](Self::thread_lives) with it.
+    /// Whether [`barrier`](Self::barrier) is to be had, and [`thread_life`](Self::thread_life) with it.
     fn has_barrier(&self) -> bool;
 
     /// Has every running thread of the process pass a full memory barrier before it returns. False if that is not to
     /// be had.
     fn barrier(&self) -> bool;
 
-    /// Has the functions of [`crate::fork`] called around each fork. Asked once.
+    /// Has the functions of [`crate::fork`] called around each fork, and keeps the object that holds them in memory. The
+    /// first call counts.
     fn watch_forks(&self);
 
-    /// The number of the calling thread.
-    fn thread_id(&self) -> i32;
+    /// What tells the calling thread from others.
+    fn mark_thread(&self) -> ThreadMark;
 
-    /// Whether a thread of this process with that number goes on.
-    fn thread_lives(&self, id: i32) -> bool;
+    /// What became of a thread.
+    fn thread_life(&self, mark: ThreadMark) -> Life;
 
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;

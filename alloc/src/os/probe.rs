@@ -18,6 +18,7 @@ use core::ptr::NonNull;
 
 use super::linux::{Linux, checked, membarrier, process_madvise};
 use super::moves::map;
+use super::threads::{Life, mark_thread, thread_life};
 use super::{Errno, Os, PageRange};
 use crate::stats::KernelSupport;
 use crate::sync::Ordering;
@@ -183,7 +184,7 @@ impl Linux {
             Feature::Barrier => {
                 let needed = (PRIVATE_EXPEDITED | REGISTER_PRIVATE_EXPEDITED) as i64;
                 membarrier(0).is_ok_and(|commands| commands & needed == needed)
-                    && self.thread_lives(self.thread_id())
+                    && thread_life(mark_thread()) == Life::Lives
             }
             Feature::HugeAdvice => advise(libc::MADV_NOHUGEPAGE),
             Feature::ReleaseLocked => advise(MADV_DONTNEED_LOCKED),
