@@ -14,6 +14,7 @@ mod caches;
 mod locks;
 mod refill;
 mod release;
+mod seats;
 mod sharing;
 mod spans;
 

@@ -7,6 +7,7 @@ mod misuse;
 mod ops;
 mod races;
 mod release;
+mod seats;
 mod threads;
 
 use core::alloc::Layout;
