@@ -141,7 +141,9 @@ fn crossing_event(crossing: Crossing, at: Standing) -> Event<'static> {
 
 /// Hears of all maps from now on. Maps that nobody listens to are spared the work.
 pub(crate) fn listen_to_maps() {
-    ebbtide_map::set_observer(map_changed);
+    // One address for one function, wherever this is inlined: it is added once.
+    static OBSERVER: fn(&MapEvent<'_>) = map_changed;
+    ebbtide_map::internal::observe(OBSERVER);
 }
 
 /// A map's growth or shrink ended. The map is borrowed meanwhile: nothing here touches it.
