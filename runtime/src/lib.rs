@@ -39,7 +39,7 @@
 //! stderr says so at the first call of this crate or the first change of a map.
 //!
 //! # Invariants and locks
-//! This layer has no locks, [`testing`] aside: its state is a few atomics, since policy runs on threads that are freeing memory. Its
+//! This layer has no locks, one of [`testing`]'s aside: its state is a few atomics, since policy runs on threads that are freeing memory. Its
 //! start-up, its hook and its trace lines neither allocate nor panic.
 
 mod activation;

@@ -79,6 +79,14 @@ fn complain(unknown: Unknown) {
     }
 }
 
+/// In the child of a fork: the limit stays, and one that is followed is read again when the heap is reviewed next, since
+/// another thread may have been about to. What attempts came to is forgotten; on which side of the limit memory was last told to
+/// be is not, so that subscribers hear of the next crossing.
+pub(crate) fn begin_in_child() {
+    READ_AT_NS.store(0, Ordering::SeqCst);
+    store(Limiter { above: load().above, ..Limiter::default() });
+}
+
 /// Reads a limit that is followed again, if that is due.
 pub(crate) fn refresh(now_ns: u64) {
     refresh_in(&Kernel, now_ns);
