@@ -6,9 +6,11 @@
 
 mod background;
 mod busy;
+mod callbacks;
 mod edges;
 mod ends;
 mod fork;
+mod fork_layers;
 mod harness;
 mod holes;
 mod idle;
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         edges::CASES,
         limits::CASES,
         fork::CASES,
+        fork_layers::CASES,
+        callbacks::CASES,
         ends::CASES,
         busy::CASES,
         signals::CASES,
