@@ -56,6 +56,8 @@ mod registry;
 mod release;
 mod report;
 mod resize;
+#[doc(hidden)]
+pub mod seats;
 mod segment;
 mod sharing;
 mod size_class;

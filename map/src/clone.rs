@@ -72,21 +72,26 @@ impl<T: Clone> Table<T> {
         self.clear();
         self.set_auto_shrink(source.auto_shrink());
         self.set_floor(source.floor())?;
+        let mut left = None;
         if self.main.slots() == source.main.slots() {
             // SAFETY: the table was cleared, so all slots are empty, and there are as many as in the source.
             unsafe { clone_entries(&source.main, &mut self.main) };
         } else {
             // Empty and consistent while entries are cloned.
-            let left = core::mem::replace(&mut self.main, clone_generation(&source.main)?);
-            if left.slots() > 0 {
-                let kind = ChangeKind::to(left.slots(), source.main.slots());
-                self.record_whole(kind, left.slots(), left.bytes(), None);
-            }
+            left = Some(core::mem::replace(&mut self.main, clone_generation(&source.main)?));
         }
+        // Before anything else: from here on the table has the entries of one generation.
         self.items = source.items - source.old_items();
         self.growth_left = source.growth_left;
         self.brief.begin(self.main.slots());
         self.update_shrink_at();
+        if let Some(left) = left.filter(|left| left.slots() > 0) {
+            let kind = ChangeKind::to(left.slots(), source.main.slots());
+            let (slots, bytes) = (left.slots(), left.bytes());
+            drop(left);
+            // None of the entries moved.
+            self.record_whole(kind, slots, bytes, 0, None);
+        }
         if let Some(old) = source.old().filter(|old| !old.is_drained_of_entries()) {
             self.need_extra()?;
             self.set_old(old.like(clone_generation(&old.generation)?));

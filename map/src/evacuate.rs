@@ -215,7 +215,7 @@ impl<T> Table<T> {
     fn finish_whole(&mut self, kind: ChangeKind, previous: Generation<T>, started: Option<Instant>) {
         let (slots, bytes) = (previous.slots(), previous.bytes());
         drop(previous);
-        self.record_whole(kind, slots, bytes, started);
+        self.record_whole(kind, slots, bytes, self.items, started);
     }
 }
 

@@ -82,7 +82,7 @@ pub mod hash_map {
     pub use crate::{
         ChangeKind, Drain, Entry, EntryRef, Equivalent, ExtractIf, HashMap, IntoIter, IntoKeys, IntoValues,
         Iter, IterMut, Keys, MapEvent, OccupiedEntry, OccupiedError, TryReserveError, VacantEntry,
-        VacantEntryRef, Values, ValuesMut, set_observer,
+        VacantEntryRef, Values, ValuesMut,
     };
 }
 
@@ -96,6 +96,13 @@ pub mod hash_set {
     };
 }
 
+/// What the runtime calls: no part of the public interface.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::observer::observe;
+    pub use crate::registry::after_fork;
+}
+
 pub use drain::Drain;
 pub use entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
 pub use entry_ref::{EntryRef, VacantEntryRef};
@@ -105,7 +112,7 @@ pub use extract_if::ExtractIf;
 pub use into_iter::{IntoIter, IntoKeys, IntoValues};
 pub use iter::{Iter, IterMut, Keys, Values, ValuesMut};
 pub use map::HashMap;
-pub use observer::{MapEvent, set_observer};
+pub use observer::MapEvent;
 pub use pacing::ChangeKind;
 pub use registry::map_stats;
 pub use set::HashSet;

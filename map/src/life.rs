@@ -2,12 +2,12 @@
 //!
 //! The counters are plain fields. Named tables write them to their [`Shared`] block on slow paths; unnamed ones add
 //! the difference to a global sum when a change begins or ends. Nothing is counted on the way of a write to a table in
-//! its steady state, but for the length of a named one. Locks: none here; a table that ends takes the
-//! registry's.
+//! its steady state, but for the length of a named one. No locks.
 
 use core::time::Duration;
-use std::sync::Arc;
 use std::time::Instant;
+
+use ebbtide_alloc::seats::Held;
 
 use crate::observer::{self, MapEvent};
 use crate::old::Old;
@@ -113,7 +113,7 @@ pub(crate) struct Extra<T> {
     pub(crate) floor: usize,
     pub(crate) life: Life,
     /// What a named map shows to the registry.
-    shared: Option<Arc<registry::Shared>>,
+    shared: Option<Held<registry::Shared>>,
 }
 
 impl<T> Extra<T> {
@@ -179,8 +179,8 @@ impl<T> Table<T> {
         }
     }
 
-    fn shared(&self) -> Option<&Arc<registry::Shared>> {
-        self.extra.as_ref()?.shared.as_ref()
+    fn shared(&self) -> Option<&registry::Shared> {
+        self.extra.as_ref()?.shared.as_deref()
     }
 
     /// Shows all numbers, if anybody can see them.
@@ -234,9 +234,7 @@ impl<T> Table<T> {
     pub(crate) fn withdraw(&mut self) {
         self.brief.flags &= !Self::NAMED;
         let Some(extra) = &mut self.extra else { return };
-        if let Some(shared) = extra.shared.take() {
-            shared.withdraw();
-        } else {
+        if extra.shared.take().is_none() {
             registry::take_back(&extra.life.reported);
             extra.life.reported = Figures::default();
         }
@@ -251,18 +249,19 @@ impl<T> Table<T> {
         self.record_event(event(&change, old.spent_ns, old.longest_ns), true);
     }
 
-    /// A change in one write ended, which moved all entries.
+    /// A change in one write ended, which moved so many `entries`.
     #[inline]
     pub(crate) fn record_whole(
         &mut self,
         kind: ChangeKind,
         slots: usize,
         bytes: usize,
+        entries: usize,
         started: Option<Instant>,
     ) {
         let brief = self.extra.is_none() && started.is_none() && !observer::is_observed();
-        if !brief || !self.brief.add(kind, pacing::buckets(slots), self.items) {
-            self.record_whole_at_length(kind, slots, bytes, started);
+        if !brief || !self.brief.add(kind, pacing::buckets(slots), entries) {
+            self.record_whole_at_length(kind, slots, bytes, entries, started);
         }
     }
 
@@ -273,9 +272,10 @@ impl<T> Table<T> {
         kind: ChangeKind,
         slots: usize,
         bytes: usize,
+        entries: usize,
         started: Option<Instant>,
     ) {
-        let change = self.ended(kind, slots, bytes, self.items as u64, 1);
+        let change = self.ended(kind, slots, bytes, entries as u64, 1);
         self.count(&change);
         let ns = started.map_or(0, |started| nanos(started.elapsed()));
         self.record_event(event(&change, ns, ns), started.is_some());
@@ -313,9 +313,7 @@ impl<T> Table<T> {
         }
         self.publish_all();
         if observer::is_observed() {
-            // The name outlives the call though the observer cannot reach the map.
-            let shared = self.shared().cloned();
-            let name = shared.as_ref().map_or("", |shared| shared.name());
+            let name = self.shared().map_or("", registry::Shared::name);
             observer::notify(&MapEvent { name, ..event });
         }
     }

@@ -1,9 +1,11 @@
-//! [`set_observer`]: a function that hears of each change of generation, for traces.
+//! [`observe`]: functions that hear of each change of generation, for the layer above.
 //!
-//! No lock: the function pointer is one atomic, so that the child of a fork may set it whatever other threads did.
+//! No lock: each function pointer is one atomic, so that the child of a fork may add one whatever other threads did. They are
+//! only added: nobody can unhook another.
 
-#![allow(unsafe_code, reason = "a function pointer kept in an atomic")]
+#![allow(unsafe_code, reason = "function pointers kept in atomics")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -11,8 +13,8 @@ use crate::pacing::ChangeKind;
 
 type Observer = fn(&MapEvent<'_>);
 
-/// An [`Observer`], or null.
-static OBSERVER: AtomicPtr<()> = AtomicPtr::new(null_mut());
+/// [`Observer`]s, then null.
+static OBSERVERS: [AtomicPtr<()>; 4] = [const { AtomicPtr::new(null_mut()) }; 4];
 
 /// A map went over to another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,32 +42,42 @@ pub struct MapEvent<'a> {
     pub retired_bytes: u64,
 }
 
-/// Sets the function that is called at the end of each change of generation, in the thread that ended it, while that
-/// thread has the map borrowed. It replaces the one before.
+/// Has `observer` called at the end of each change of generation, in the thread that ended it, while that thread has the
+/// map borrowed. It stays for good; adding the same address again changes nothing. A panic of it ends there.
 ///
-/// # Examples
-/// ```
-/// ebbtide_map::set_observer(|event| println!("{} -> {}", event.old_buckets, event.new_buckets));
-/// let map: ebbtide_map::HashMap<u64, u64> = (0..1000).map(|i| (i, i)).collect();
-/// # assert_eq!(map.len(), 1000);
-/// ```
-pub fn set_observer(observer: fn(&MapEvent<'_>)) {
-    // Release: what the function relies on was set up before.
-    OBSERVER.store(observer as *mut (), Ordering::Release);
+/// # Panics
+/// With more than four different observers.
+pub fn observe(observer: fn(&MapEvent<'_>)) {
+    let new = observer as *mut ();
+    let is_there = OBSERVERS.iter().any(|slot| {
+        // Release: what the function relies on was set up before. Acquire: it may be there already.
+        match slot.compare_exchange(null_mut(), new, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(known) => known == new,
+        }
+    });
+    assert!(is_there, "no room for another observer");
 }
 
 /// Whether anybody listens.
 pub(crate) fn is_observed() -> bool {
-    // Relaxed: only a hint; `notify` acquires.
-    !OBSERVER.load(Ordering::Relaxed).is_null()
+    // Relaxed: only a hint; `notify` acquires. The first slot is taken first.
+    !OBSERVERS[0].load(Ordering::Relaxed).is_null()
 }
 
+/// Tells all observers. It does not panic: the table that calls this may be in the midst of an unwind itself.
 pub(crate) fn notify(event: &MapEvent<'_>) {
-    // Acquire: pairs with `set_observer`.
-    let observer = OBSERVER.load(Ordering::Acquire);
-    if !observer.is_null() {
-        // SAFETY: what is not null was stored by `set_observer` from an `Observer`.
+    for slot in &OBSERVERS {
+        // Acquire: pairs with `observe`.
+        let observer = slot.load(Ordering::Acquire);
+        if observer.is_null() {
+            return;
+        }
+        // SAFETY: what is not null was stored by `observe` from an `Observer`.
         let observer = unsafe { core::mem::transmute::<*mut (), Observer>(observer) };
-        observer(event);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| observer(event))) {
+            // It may panic when it is dropped.
+            core::mem::forget(payload);
+        }
     }
 }

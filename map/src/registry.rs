@@ -1,16 +1,20 @@
 //! The process-wide registry of maps: [`map_stats`], [`Shared`] for each named map, one sum for all others.
 //!
-//! Invariant: the gauges in the sum are what all living unnamed maps last reported. Locks: one mutex around the list of
-//! named maps, taken when one is named or dropped and by [`map_stats`]; nothing else happens under it.
+//! Invariant: the gauges in the sum are what all living unnamed maps last reported.
+//!
+//! No lock: named maps are in [`Seats`], and all else is atomics. So a callback that the allocator's slow paths reach while
+//! a map is named or dropped may call [`map_stats`], and so may a forked child, whatever the other threads did.
+#![allow(unsafe_code, reason = "passes on what the child of a fork vouches for")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ebbtide_alloc::seats::{Held, Seats};
 
 use crate::stats::{FIGURES, Figures, MapStats, Sum, at};
 
-/// Named maps, by the order of naming.
-static NAMED: Mutex<BTreeMap<u64, Arc<Shared>>> = Mutex::new(BTreeMap::new());
+/// Named maps.
+static NAMED: Seats<Shared> = Seats::new();
 /// The next number for a named map.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Whose the arenas of all unnamed maps are, to the allocator.
@@ -28,19 +32,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Puts a map on the list.
-    pub(crate) fn register(name: String) -> Arc<Self> {
+    /// Lists a map until what this returns is dropped. One that had another name has dropped that before.
+    pub(crate) fn register(name: String) -> Held<Self> {
         let figures = [const { AtomicU64::new(0) }; FIGURES];
-        // Relaxed: only distinct numbers matter.
-        let shared = Arc::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), name, figures });
-        named().insert(shared.number, Arc::clone(&shared));
-        shared
-    }
-
-    /// Takes it off the list.
-    pub(crate) fn withdraw(&self) {
-        let gone = named().remove(&self.number);
-        drop(gone);
+        // Relaxed: only distinct numbers matter, but for what `map_stats` says.
+        NAMED.occupy(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), name, figures })
     }
 
     /// Whose its arenas are, to the allocator: a number of its own, until four billion maps have had names.
@@ -63,11 +59,6 @@ impl Shared {
             shown.store(now, Ordering::Relaxed);
         }
     }
-}
-
-fn named() -> MutexGuard<'static, BTreeMap<u64, Arc<Shared>>> {
-    // Nothing under the lock panics half-way: a poisoned list is whole.
-    NAMED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Replaces what an unnamed map reported before.
@@ -102,6 +93,8 @@ fn load(figures: &[AtomicU64; FIGURES]) -> Figures {
 /// Numbers of all maps: a row for each named map, in the order of naming, and one with an empty name for all others
 /// together, if there are any that count.
 ///
+/// Maps that are named or dropped during the call may be in it or not.
+///
 /// Named maps keep their length exact, and [`kept_bytes`](MapStats::kept_bytes) is as of the call; the other numbers,
 /// and all of the unnamed ones, are as of the last step of growing or shrinking. Maps that never had some two thousand
 /// slots are not counted unless they have a name.
@@ -117,9 +110,19 @@ fn load(figures: &[AtomicU64; FIGURES]) -> Figures {
 /// ```
 #[must_use]
 pub fn map_stats() -> Vec<MapStats> {
-    let list: Vec<Arc<Shared>> = named().values().cloned().collect();
     let mut kept = Keeping::by_owner();
-    let mut rows: Vec<MapStats> = list.iter().map(|shared| row(shared, &mut kept)).collect();
+    // A map that gets another name meanwhile may be visited under both, but draws its number after it gave the first one
+    // up, which is after the visit to that began. Visits are ordered by their seats, so it is not below this one.
+    let bound = NEXT.load(Ordering::Relaxed);
+    let mut numbered: Vec<(u64, MapStats)> = Vec::new();
+    let visit = |shared: &Shared| {
+        if shared.number < bound {
+            numbered.push((shared.number, row(shared, &mut kept)));
+        }
+    };
+    NAMED.each(visit, drop);
+    numbered.sort_unstable_by_key(|(number, _)| *number);
+    let mut rows: Vec<MapStats> = numbered.into_iter().map(|(_, row)| row).collect();
     // What is left is of unnamed maps, or of maps that are gone.
     let rest = kept.values().fold(Keeping::default(), |all, one| all.and(*one));
     let unnamed = load(&UNNAMED);
@@ -129,6 +132,16 @@ pub fn map_stats() -> Vec<MapStats> {
         rows.push(MapStats { b: 0, initial_b: 0, ..stats });
     }
     rows
+}
+
+/// In the child of a fork: wins back the rows that other threads had in hand.
+///
+/// # Safety
+/// As for [`Seats::after_fork`]: this is the only thread of the process, and it is in none of this crate's functions but
+/// in an allocation, or in what an observer calls.
+pub unsafe fn after_fork() {
+    // SAFETY: `NAMED` runs nothing of a caller's but `row`, which allocates, and the end of a name.
+    unsafe { NAMED.after_fork() };
 }
 
 fn row(shared: &Shared, kept: &mut BTreeMap<u32, Keeping>) -> MapStats {

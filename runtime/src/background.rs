@@ -7,6 +7,7 @@ use crate::governor::{self, Turn};
 use crate::line::Line;
 use crate::os;
 use crate::pace::Pace;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 
@@ -15,6 +16,11 @@ static STATE: AtomicU32 = AtomicU32::new(ABSENT);
 static BELL: AtomicU32 = AtomicU32::new(QUIET);
 /// Whether it has been told of something that it has not finished.
 static BUSY: AtomicBool = AtomicBool::new(false);
+
+std::thread_local! {
+    /// Whether this thread is the one. Without a destructor.
+    static IS_IT: Cell<bool> = const { Cell::new(false) };
+}
 
 const ABSENT: u32 = 0;
 const RUNNING: u32 = 1;
@@ -79,15 +85,23 @@ pub(crate) fn policy_changed() {
     }
 }
 
-/// A forked child has no such thread.
-pub(crate) fn forget() {
-    STATE.store(ABSENT, Ordering::SeqCst);
-    BELL.store(QUIET, Ordering::SeqCst);
-    BUSY.store(false, Ordering::SeqCst);
+/// A forked child has no such thread, unless a callback forked on it: then it is the child's one thread, and goes on as
+/// what it was when the callback returns.
+pub(crate) fn begin_in_child() {
+    let is_it = IS_IT.get();
+    STATE.store(if is_it { RUNNING } else { ABSENT }, Ordering::SeqCst);
+    BELL.store(if is_it { RUNG } else { QUIET }, Ordering::SeqCst);
+    BUSY.store(is_it, Ordering::SeqCst);
 }
 
 /// What the thread does.
 fn run() {
+    IS_IT.set(true);
+    work();
+    IS_IT.set(false);
+}
+
+fn work() {
     let mut pace = Pace::new(os::monotonic_ns());
     let mut campaign = governor::Campaign::default();
     loop {

@@ -21,7 +21,7 @@ const MOST: u64 = 256 << 20;
 const LONG_NS: u64 = 1_000_000_000;
 
 /// What is known about pages that left by policy. All sizes are in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Budget {
     /// In use and free at the last look: what is more now was taken since.
     pub(crate) resident: u64,

@@ -3,6 +3,7 @@
 //! Invariants: after every change, [`settle`] leaves the allocator's retire mode and bounds as the policy and the limit in
 //! force want them; and a release by policy never runs inside, or waits for, another release. Atomics only, no lock:
 //! [`on_pressure`] runs on a thread that is freeing or allocating memory.
+#![allow(unsafe_code, reason = "vouches for what is so in the child of a fork")]
 
 use crate::budget::Budget;
 use crate::events::{self, ReleaseCause};
@@ -10,7 +11,7 @@ use crate::group_limit::{self, Access};
 use crate::limit::Setting;
 use crate::policy::{self, Action, Policy, Pressure};
 use crate::soft_limit::{self, Kept};
-use crate::{background, os, pace, quiet, trace};
+use crate::{background, os, pace, quiet, testing, trace};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Retire, Usage};
@@ -48,7 +49,7 @@ const fn decode(word: u64) -> Policy {
 
 /// Puts the environment's policy and limit in force, unless code named a policy already. Called once.
 pub(crate) fn begin(from_environment: Policy, limit: Setting) {
-    os::in_forked_child(forget_releases);
+    os::in_forked_child(begin_in_child);
     ebbtide_alloc::set_pressure_hook(on_pressure);
     // Failure means that code was faster, and code overrides the environment.
     let _ = POLICY.compare_exchange(UNSET, encode(from_environment), Ordering::SeqCst, Ordering::SeqCst);
@@ -368,13 +369,27 @@ fn leave() {
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// A fork copies the count of releases and the bounds that one had lifted, but not the threads that would lower and
-/// set them again: the child looks at its first slow path.
-extern "C" fn forget_releases() {
+/// A fork copies the settings, which hold on, and books about the parent's past: what it owes, what its looks found in
+/// vain, how long it rests, and what threads are doing that the child does not have. The child begins with clean ones and looks at its
+/// first slow path. Totals since the start go on, and so does what subscribers were told of the limit.
+///
+/// Stores to atomics alone. The order of libc's handlers makes no difference: this one neither allocates nor takes a lock,
+/// so it may run before the allocator's own.
+extern "C" fn begin_in_child() {
     UNDER_WAY.store(0, Ordering::SeqCst);
-    background::forget();
-    group_limit::forked();
-    trace::forked();
+    STUCK.store(0, Ordering::SeqCst);
+    store_budget(Budget::default());
+    soft_limit::begin_in_child();
+    group_limit::begin_in_child();
+    background::begin_in_child();
+    trace::begin_in_child();
+    testing::begin_in_child();
+    // SAFETY: the child of a fork has one thread, the one that called `fork`. Of maps and events that thread can only have been in
+    // callbacks and allocations: nothing else of them calls what could fork.
+    unsafe {
+        events::after_fork();
+        ebbtide_map::internal::after_fork();
+    }
     ebbtide_alloc::bound_idle(0..=0);
     ebbtide_alloc::bound_resident(0..=u64::MAX);
 }

@@ -184,11 +184,13 @@ pub(crate) fn complain(trouble: Unknown, limit: u64) {
 
 /// In a forked child: no other thread of the parent is here. If one was at work, what it has left is half an answer, so
 /// the child begins anew, with the limit in force. Stores to atomics only.
-pub(crate) fn forked() {
+pub(crate) fn begin_in_child() {
     if BUSY.swap(FREE, Ordering::SeqCst) != FREE {
         NAMES.iter().for_each(|name| name.store(0, Ordering::SeqCst));
         PENDING.store(true, Ordering::SeqCst);
     }
+    // Another thread may have been about to look.
+    READ_AT_NS.store(0, Ordering::SeqCst);
     PRESSURE_READS.store(0, Ordering::SeqCst);
 }
 
@@ -319,7 +321,7 @@ mod tests {
         // Another thread is at it.
         let guard = Guard::take().expect("free");
         assert_eq!(refresh(&tree, Access::Open, 7), None);
-        forked();
+        begin_in_child();
         drop(guard);
         assert_eq!(refresh(&tree, Access::Held, 8 * SECOND), Some(700), "the child keeps it");
         assert_eq!(refresh(&tree, Access::Open, 8 * SECOND), Some(700), "and finds it again");

@@ -71,8 +71,9 @@
 //! until a call that may open files finds that it was moved.
 //!
 //! # Invariants and locks
-//! This layer has no locks that anybody waits for in an allocation or a free, [`testing`] aside: its state is a few atomics, since
-//! policy runs on threads that are freeing memory. Its start-up, its hook and its trace lines neither allocate nor panic.
+//! This layer has no locks that anybody waits for in an allocation or a free, one of [`testing`]'s aside: its state is a
+//! few atomics, since policy runs on threads that are freeing memory. Its start-up, its hook and its trace lines neither
+//! allocate nor panic.
 
 mod activation;
 mod background;

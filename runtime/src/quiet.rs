@@ -35,7 +35,7 @@ pub(crate) fn reopen() {
 }
 
 /// In a forked child: what is open tells of the parent. Stores to atomics only.
-pub(crate) fn forked(traced: bool) {
+pub(crate) fn begin_in_child(traced: bool) {
     STALE.store(traced, Ordering::SeqCst);
     OPENING.store(false, Ordering::SeqCst);
 }
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(resident(), 0);
         begin();
         assert!(resident() > 1 << 20, "{}", resident());
-        forked(true);
+        begin_in_child(true);
         assert_eq!(resident(), 0, "that of the parent");
         reopen();
         assert!(resident() > 1 << 20);

@@ -74,6 +74,12 @@ fn share_of(limit: u64, share: u32) -> u64 {
     }
 }
 
+/// In the child of a fork: the limit stays. What attempts came to is forgotten; on which side of the limit memory was last
+/// told to be is not, so that subscribers hear of the next crossing.
+pub(crate) fn begin_in_child() {
+    store(Limiter { above: load().above, ..Limiter::default() });
+}
+
 /// Reads a limit that is followed again, if that is due. Returns whether it has changed.
 pub(crate) fn refresh(access: Access) -> bool {
     is_followed() && refresh_in(&Kernel, access, os::monotonic_ns())

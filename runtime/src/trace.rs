@@ -55,8 +55,8 @@ fn traced(topic: Topics) -> bool {
 }
 
 /// In a forked child. Stores to atomics only.
-pub(crate) fn forked() {
-    quiet::forked(traced(Topics::RELEASE));
+pub(crate) fn begin_in_child() {
+    quiet::begin_in_child(traced(Topics::RELEASE));
 }
 
 fn since_start() -> Duration {

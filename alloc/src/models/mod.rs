@@ -15,6 +15,7 @@ mod locks;
 mod refill;
 mod regions;
 mod release;
+mod seats;
 mod sharing;
 mod spans;
 

@@ -192,6 +192,22 @@ impl<T: Bits> Atomic<T> {
         result.map(|bits| self.outside(bits)).map_err(|bits| self.outside(bits))
     }
 
+    pub(crate) fn fetch_update(
+        &self,
+        success: Ordering,
+        failure: Ordering,
+        mut change: impl FnMut(T) -> Option<T>,
+    ) -> Result<T, T> {
+        let mut now = self.load(failure);
+        while let Some(next) = change(now) {
+            match self.compare_exchange(now, next, success, failure) {
+                Ok(before) => return Ok(before),
+                Err(newer) => now = newer,
+            }
+        }
+        Err(now)
+    }
+
     pub(crate) fn fetch_or(&self, bits: T, order: Ordering) -> T {
         debug_assert!(self.first.to_bits() == 0);
         self.exchange(order, |real| real.fetch_or(bits.to_bits(), order))

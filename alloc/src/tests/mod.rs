@@ -8,6 +8,7 @@ mod misuse;
 mod ops;
 mod races;
 mod release;
+mod seats;
 mod threads;
 
 use core::alloc::Layout;

@@ -17,6 +17,8 @@ pub(crate) enum Call {
     Drop,
     /// A closure that was passed in.
     Closure,
+    /// Who hears of changes of maps.
+    Observer,
 }
 
 /// What all keys and values of a test share.

@@ -1,4 +1,4 @@
-//! Hash, Eq, Clone, Drop and closures that panic, at each call of each operation, with one generation and with two.
+//! Hash, Eq, Clone, Drop, closures and observers that panic, at each call of each operation, with one generation and with two.
 //!
 //! After a panic the map is sound and can be used. Nothing has been lost or doubled, unless it is a drop that panicked:
 //! then the rest of what was being dropped may leak.
@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use super::acts::{Call, Map, World, acts};
-use super::{Hashing, changing};
+use super::{Hashing, changing, observed};
 
 /// Maps of one generation, amid growing and amid shrinking.
 const STATES: [&str; 4] = ["small", "full", "growing", "shrinking"];
@@ -54,10 +54,15 @@ fn with_fuse(
     // A key that is there, and one that is not.
     let key = if length.is_multiple_of(2) { 4 } else { 9999 };
     world.set_fuse(call, length.div_ceil(2));
-    let outcome = catch_unwind(AssertUnwindSafe(|| act(&mut map, &world, key)));
+    let observing = Rc::clone(&world);
+    let outcome = observed(
+        move |_| observing.burn(Call::Observer),
+        || catch_unwind(AssertUnwindSafe(|| act(&mut map, &world, key))),
+    );
     let burned = !world.is_armed();
     world.set_fuse(call, 0);
     assert!(outcome.is_ok() || burned, "{name}: panicked by itself");
+    assert!(outcome.is_ok() || call != Call::Observer, "{name}: an observer's panic came through");
     map.verify();
     let (alive, owned) = (world.alive(), 2 * map.len() as i64);
     assert!(
@@ -75,8 +80,10 @@ fn with_fuse(
     burned
 }
 
-/// Does everything with longer and longer fuses, until one lasts. Each operation must reach some of the calls.
-fn burn(call: Call, reached: &[&str]) {
+/// Does everything with longer and longer fuses, until one lasts. The operations of `expected`, and no others, must reach
+/// some of the calls.
+fn burn(call: Call, expected: &[&str]) {
+    let mut reached = Vec::new();
     for (name, act) in acts::<Hashing>() {
         let mut panics = 0;
         for state in STATES {
@@ -90,8 +97,9 @@ fn burn(call: Call, reached: &[&str]) {
                 }
             }
         }
-        assert_eq!(panics > 0, reached.contains(&name), "{name} and {call:?}: {panics} panics");
+        reached.extend((panics > 0).then_some(name));
     }
+    assert_eq!(reached, expected, "{call:?}");
 }
 
 #[test]
@@ -200,4 +208,22 @@ fn drops_that_panic() {
 #[test]
 fn closures_that_panic() {
     burn(Call::Closure, &["entry", "retain", "extract_if"]);
+}
+
+#[test]
+fn observers_that_panic() {
+    burn(
+        Call::Observer,
+        &[
+            "extend",
+            "drain",
+            "drain, some",
+            "clear",
+            "clone_from",
+            "clone_from a smaller one",
+            "reserve",
+            "shrink_to_fit",
+            "set operations",
+        ],
+    );
 }

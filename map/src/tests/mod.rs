@@ -15,7 +15,29 @@ mod stats;
 
 pub(crate) use ops::{Hashing, KeyHasher};
 
-use crate::HashMap;
+use core::cell::RefCell;
+
+use crate::{HashMap, MapEvent};
+
+type Observer = Box<dyn Fn(&MapEvent<'_>)>;
+
+thread_local! {
+    /// What hears of changes of maps on this thread.
+    static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+}
+
+fn tell_own(event: &MapEvent<'_>) {
+    OBSERVER.with_borrow(|own| own.iter().for_each(|observer| observer(event)));
+}
+
+/// Has `observer` hear of the changes of maps that `work` makes on this thread.
+pub(crate) fn observed<R>(observer: impl Fn(&MapEvent<'_>) + 'static, work: impl FnOnce() -> R) -> R {
+    crate::internal::observe(tell_own);
+    OBSERVER.set(Some(Box::new(observer)));
+    let done = work();
+    OBSERVER.set(None);
+    done
+}
 
 /// A map from key to twice the key.
 pub(crate) fn doubled(keys: impl IntoIterator<Item = u64>, hashing: Hashing) -> HashMap<u64, u64, Hashing> {

@@ -1,12 +1,12 @@
-//! Hashers, clones and drops that panic, at each call.
+//! Hashers, clones, drops and observers that panic, at each call.
 
 use core::cell::Cell;
 use core::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use super::{Hashing, KeyHasher, changing};
-use crate::HashMap;
+use super::{Hashing, KeyHasher, changing, doubled, observed};
+use crate::{HashMap, MapEvent};
 
 /// Panics when the fuse burns down. At 0 it does not burn.
 #[derive(Clone, Default)]
@@ -228,4 +228,60 @@ fn values_that_panic_when_dropped() {
     let alive = Rc::new(Cell::new(113));
     let map = make(&alive);
     assert!(catch_unwind(AssertUnwindSafe(|| drop(map.into_iter()))).is_err());
+}
+
+/// Wherever an observer is called the map is whole: its panic ends nothing but its own call.
+#[test]
+fn observers_that_panic_change_nothing() {
+    let sizes = [0, 5, 14, 56, 57, 113, 500];
+    let panics = Rc::new(Cell::new(0));
+    for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
+        let (source, expected) = (doubled(0..to, Hashing::Spread), doubled(0..to, Hashing::Spread));
+        let counted = Rc::clone(&panics);
+        let observer = move |_: &MapEvent<'_>| {
+            counted.set(counted.get() + 1);
+            panic!("the observer's own");
+        };
+        let mut map = doubled(0..from, Hashing::Spread).named("observed");
+        observed(observer, || {
+            map.clone_from(&source);
+            map.verify();
+            assert_eq!(map, expected, "{from} and {to}");
+            map.shrink_to_fit();
+            map.reserve(1000);
+            while map.rehash_step(1) > 0 {}
+            map.retain(|key, _| key % 8 == 0);
+            map.extend((1000..1100).map(|key| (key, 0)));
+            assert_eq!(map.drain().count() as u64, to.div_ceil(8) + 100);
+            map.clear();
+            map.shrink_to_fit();
+        });
+        map.verify();
+        assert_eq!((map.len(), map.capacity()), (0, 0));
+    }
+    assert!(panics.get() > 100, "{panics:?}");
+}
+
+/// Entries that panic when they are dropped amid a change: what ends the change is heard of while the thread unwinds.
+#[test]
+fn an_observer_that_panics_amid_an_unwind() {
+    struct Value;
+    impl Drop for Value {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "one panics, the rest leaks");
+        }
+    }
+    let panics = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&panics);
+    let mut map: HashMap<u64, Value, Hashing> = HashMap::with_hasher(Hashing::Spread);
+    (0..113).for_each(|key| drop(map.insert(key, Value)));
+    assert!(changing(&map));
+    let observer = move |_: &MapEvent<'_>| {
+        counted.set(counted.get() + 1);
+        panic!("the observer's own");
+    };
+    let outcome = observed(observer, || catch_unwind(AssertUnwindSafe(|| map.clear())));
+    assert_eq!((outcome.is_err(), panics.get()), (true, 1));
+    map.verify();
+    assert!(map.is_empty() && !changing(&map));
 }

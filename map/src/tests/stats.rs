@@ -4,6 +4,7 @@ use core::hash::BuildHasher;
 use core::ops::Range;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Hashing, changing, doubled};
 use crate::{ChangeKind, HashMap, MapEvent, MapStats, map_stats};
@@ -27,6 +28,52 @@ fn a_named_map_is_listed_while_it_lives() {
     drop(map);
     assert_eq!(row("listed"), None);
     drop(copy);
+}
+
+#[test]
+fn rows_are_in_the_order_of_naming() {
+    let name = |number: u32| format!("in order {number}");
+    let numbers = || -> Vec<u32> {
+        let rows = map_stats().into_iter();
+        rows.filter_map(|row| row.name.strip_prefix("in order ")?.parse().ok()).collect()
+    };
+    let mut maps: Vec<HashMap<u8, u8>> = (0..40).map(|n| HashMap::new().named(name(n))).collect();
+    assert_eq!(numbers(), (0..40).collect::<Vec<_>>());
+    // Later maps sit where earlier ones did.
+    let kept = maps.split_off(20);
+    drop(maps);
+    let more: Vec<HashMap<u8, u8>> = (40..80).map(|n| HashMap::new().named(name(n))).collect();
+    assert_eq!(numbers(), (20..80).collect::<Vec<_>>());
+    let renamed: Vec<HashMap<u8, u8>> =
+        kept.into_iter().zip(80..).map(|(map, n)| map.named(name(n))).collect();
+    assert_eq!(numbers(), (40..100).collect::<Vec<_>>());
+    drop((more, renamed));
+    assert!(numbers().is_empty());
+}
+
+#[test]
+fn a_map_is_listed_once_whatever_names_it_gets_meanwhile() {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| {
+            // Seats are found in the order of addresses or not: with many maps a new name comes behind the old one at times.
+            let mut maps: Vec<HashMap<u8, u8>> = (0..50).map(|_| HashMap::new()).collect();
+            for round in 0..400 {
+                let number = |at: usize| (at + round) % 50;
+                maps = (0..50).map(|at| core::mem::take(&mut maps[number(at)]).named("renamed")).collect();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut looks = 0_u32;
+        // Relaxed: a flag.
+        while !stop.load(Ordering::Relaxed) || looks == 0 {
+            let rows = map_stats().into_iter().filter(|row| row.name == "renamed").count();
+            assert!(rows <= 50, "{rows} rows of 50 maps");
+            looks += 1;
+        }
+        renaming.join().unwrap();
+    });
+    assert!(row("renamed").is_none());
 }
 
 #[test]
@@ -95,11 +142,11 @@ fn the_observer_hears_of_each_change_of_a_map() {
     }
 }
 
-/// What the observer of these tests heard, by name. There is one observer for the process.
+/// What the observer of these tests heard, by name.
 static HEARD: Mutex<Vec<(String, MapEvent<'static>)>> = Mutex::new(Vec::new());
 
 fn hear() {
-    crate::set_observer(|event| {
+    crate::internal::observe(|event| {
         if !event.name.is_empty() {
             HEARD.lock().unwrap().push((event.name.to_owned(), MapEvent { name: "", ..*event }));
         }

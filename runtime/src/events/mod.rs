@@ -5,7 +5,9 @@
 //!
 //! Invariant: a thread delivers one event at a time. What happens meanwhile on the same thread is counted and not
 //! delivered, so a callback that causes events does not call itself for ever; but a crossing of the limit, which is told
-//! once, is told afterwards. No locks.
+//! once, waits and is told afterwards. It counts as dropped only if another one takes its place or nothing is told any
+//! more. No locks.
+#![allow(unsafe_code, reason = "passes on what the child of a fork vouches for")]
 
 #[cfg(feature = "tracing")]
 mod emit;
@@ -27,11 +29,11 @@ use ebbtide_map::MapEvent;
 thread_local! {
     /// Whether this thread is delivering an event. Without a destructor, so that it can be asked until the thread's end.
     static DELIVERING: Cell<bool> = const { Cell::new(false) };
-    /// The last crossing of the limit that came about meanwhile.
+    /// The last crossing of the limit that came about meanwhile, and waits. `None` unless an event is being delivered.
     static CROSSED: Cell<Option<(Crossing, Standing)>> = const { Cell::new(None) };
 }
 
-/// Events that were not delivered. Relaxed: a count for itself.
+/// Events that were not delivered. Relaxed: a count for itself, which only grows.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// Bytes that all releases gave back. Relaxed likewise.
 static RELEASED: AtomicU64 = AtomicU64::new(0);
@@ -57,7 +59,8 @@ static RELEASED: AtomicU64 = AtomicU64::new(0);
 /// [`dropped_events`]. Only the last crossing of the limit among them is told afterwards. A callback may subscribe and
 /// unsubscribe, itself included.
 ///
-/// The child of a fork keeps the subscriptions.
+/// The child of a fork keeps the subscriptions. If the fork was made in a callback, the child's copy of the call goes on,
+/// and its thread hears of events again once that returns.
 ///
 /// # The feature `tracing`
 /// It emits the same events through the `tracing` crate, target `ebbtide`: `release` (info), `memory is above its limit`
@@ -96,7 +99,8 @@ pub fn on_event(callback: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscr
     subscription
 }
 
-/// How many events were not delivered since the start, because the thread that caused them was delivering another.
+/// How many events were not delivered since the start, because the thread that caused them was delivering another. Events
+/// that nobody subscribed to do not count.
 ///
 /// # Examples
 /// ```
@@ -128,10 +132,20 @@ pub(crate) fn released(number: u64, report: &ReleaseReport, cause: ReleaseCause)
 /// The soft limit was crossed. The caller holds no lock and tells each crossing once.
 pub(crate) fn limit_crossed(crossing: Crossing, at: Standing) {
     trace::crossing(crossing, at);
-    if DELIVERING.get() {
+    if !DELIVERING.get() {
+        deliver(&crossing_event(crossing, at));
+    } else if is_listened_to() {
+        // Told when the event under way is.
+        drop_waiting();
         CROSSED.set(Some((crossing, at)));
     }
-    deliver(&crossing_event(crossing, at));
+}
+
+/// Counts a crossing that waits as dropped, if one does.
+fn drop_waiting() {
+    if CROSSED.take().is_some() {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn crossing_event(crossing: Crossing, at: Standing) -> Event<'static> {
@@ -141,7 +155,9 @@ fn crossing_event(crossing: Crossing, at: Standing) -> Event<'static> {
 
 /// Hears of all maps from now on. Maps that nobody listens to are spared the work.
 pub(crate) fn listen_to_maps() {
-    ebbtide_map::set_observer(map_changed);
+    // One address for one function, wherever this is inlined: it is added once.
+    static OBSERVER: fn(&MapEvent<'_>) = map_changed;
+    ebbtide_map::internal::observe(OBSERVER);
 }
 
 /// A map's growth or shrink ended. The map is borrowed meanwhile: nothing here touches it.
@@ -154,9 +170,14 @@ fn map_changed(change: &MapEvent<'_>) {
     }
 }
 
+/// Whether there is anybody to tell.
+fn is_listened_to() -> bool {
+    cfg!(feature = "tracing") || subscribers::any()
+}
+
 /// Hands `event` to who wants it, unless this thread is at that already.
 fn deliver(event: &Event<'_>) {
-    if !cfg!(feature = "tracing") && !subscribers::any() {
+    if !is_listened_to() {
         return;
     }
     if DELIVERING.replace(true) {
@@ -166,11 +187,21 @@ fn deliver(event: &Event<'_>) {
     tell(event);
     // Once: a callback that crosses the limit whenever it is told so would do it for ever.
     if let Some((crossing, at)) = CROSSED.take() {
-        DROPPED.fetch_sub(1, Ordering::Relaxed);
         tell(&crossing_event(crossing, at));
-        CROSSED.set(None);
+        drop_waiting();
     }
     DELIVERING.set(false);
+}
+
+/// In the child of a fork: other threads' calls are over. What the forking thread was delivering goes on in the child as in
+/// the parent, and so does a crossing that waits; counts go on.
+///
+/// # Safety
+/// This is the only thread of the process, and it is in none of this module's functions but in a callback or an
+/// allocation.
+pub(crate) unsafe fn after_fork() {
+    // SAFETY: passed on to the caller.
+    unsafe { subscribers::after_fork() };
 }
 
 fn tell(event: &Event<'_>) {

@@ -2,7 +2,7 @@
 //!
 //! They need [`Ebbtide`](crate::Ebbtide) as the global allocator of the test program, and panic without it. What they
 //! measure is the process's, so what other threads do meanwhile is measured too: put such tests into a test file
-//! of their own, or run them with `--test-threads=1`. Calls of these assertions wait for each other.
+//! of their own, or run them with `--test-threads=1`. Calls of these assertions on different threads wait for each other.
 //!
 //! ```
 //! use ebbtide::testing::{assert_no_growth, assert_released};
@@ -16,30 +16,34 @@
 //! assert_no_growth(1000, || drop(vec![String::from("request"); 10]));
 //! ```
 //!
-//! Locks: one mutex, so that one assertion runs at a time; what it measures runs under it.
+//! Locks: that of `turn`, so that one assertion runs at a time; what it measures runs under it.
 
 mod growth;
 mod holders;
 mod resident;
+mod turn;
 
 pub use growth::assert_no_growth;
 pub use resident::{ResidentError, resident};
 
 use crate::{Policy, events};
 use holders::Holders;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use turn::Turn;
 
 /// One assertion at a time.
 #[track_caller]
-fn begin(assertion: &str) -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
+fn begin(assertion: &str) -> Turn {
     assert!(
         crate::is_active(),
         "{assertion}: ebbtide is not the global allocator of this test program; add\n    #[global_allocator]\n    \
          static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();"
     );
-    // Assertions that failed poison it, and leave nothing half done.
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    Turn::take()
+}
+
+/// In the child of a fork: assertions of other threads are over.
+pub(crate) fn begin_in_child() {
+    turn::begin_in_child();
 }
 
 /// Runs `f`, then releases idle memory, and asserts that at least `min` bytes went back to the operating system.

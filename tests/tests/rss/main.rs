@@ -6,11 +6,13 @@
 
 mod background;
 mod busy;
+mod callbacks;
 mod edges;
 mod ends;
 mod fork;
 mod fork_children;
 mod fork_handlers;
+mod fork_layers;
 mod harness;
 mod holes;
 mod idle;
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
         fork::CASES,
         fork_children::CASES,
         fork_handlers::CASES,
+        fork_layers::CASES,
+        callbacks::CASES,
         ends::CASES,
         busy::CASES,
         signals::CASES,
