@@ -41,6 +41,7 @@ mod fork;
 mod global;
 mod hardened;
 mod heap;
+mod held;
 mod kept;
 mod large;
 mod lock;
@@ -73,6 +74,8 @@ mod verify;
 mod zone;
 
 pub use global::Allocator;
+#[doc(hidden)]
+pub use held::{HeapLock, held_locks};
 pub use kept::{Kept, each_kept};
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};

@@ -44,6 +44,11 @@ impl Registry {
         self.all().for_each(|cache| drop(cache.lock.lock(os)));
     }
 
+    /// Whether somebody holds the list's lock at this moment. For diagnostics.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.making.is_taken()
+    }
+
     pub(crate) fn lock_for_fork<O: Os>(&self, os: &O) {
         self.making.lock_for_fork(os);
     }
