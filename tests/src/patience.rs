@@ -1,0 +1,32 @@
+//! How long tests wait for what may take long, such as the end of a child process.
+//!
+//! The bounds in the tests suit a processor of its own. `EBBTIDE_TEST_PATIENCE` is a whole number that multiplies them,
+//! for machines that are emulated or overloaded; `.ci/kernels` sets it. Only bounds grow by it that tell a hang from slow
+//! work, and the time in which a test must get enough work done. What a test asserts stays the same.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+const VARIABLE: &str = "EBBTIDE_TEST_PATIENCE";
+
+static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+    let Some(value) = std::env::var_os(VARIABLE) else { return 1 };
+    let factor = value.to_str().and_then(|text| text.parse().ok()).filter(|factor| *factor > 0);
+    factor.unwrap_or_else(|| panic!("{VARIABLE} is a whole number above 0, and not {value:?}"))
+});
+
+/// Multiplies a bound on waiting by `EBBTIDE_TEST_PATIENCE`, or by 1 without it.
+///
+/// # Panics
+/// If the variable is no whole number above 0.
+#[must_use]
+pub fn patient(bound: Duration) -> Duration {
+    bound * *FACTOR
+}
+
+/// Whether a test that has worked since `started` should go on: it has not worked for `length`, or not done enough and
+/// not come to the end of its patience.
+#[must_use]
+pub fn goes_on(started: Instant, length: Duration, enough: bool) -> bool {
+    started.elapsed() < if enough { length } else { patient(length) }
+}
