@@ -8,7 +8,6 @@ use core::fmt;
 use crate::heap::{HEAP, Heap};
 use crate::os::Os;
 use crate::size_class::SizeClass;
-use crate::sync::Ordering;
 
 /// A lock of the heap. They are taken in the order of the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +18,8 @@ pub enum HeapLock {
     Releasing,
     /// The registry of thread caches, while it makes new ones.
     Registry,
-    /// A thread cache: its place in the registry, and the id of the thread that took it last.
-    Cache { number: u32, owner: i32 },
+    /// A thread cache, by its place in the registry.
+    Cache { number: u32 },
     /// The lists of the size class of so many bytes.
     Class { bytes: usize },
     /// The page heap.
@@ -32,7 +31,7 @@ impl fmt::Display for HeapLock {
         match self {
             Self::Releasing => f.write_str("releasing"),
             Self::Registry => f.write_str("registry"),
-            Self::Cache { number, owner } => write!(f, "cache {number} of thread {owner}"),
+            Self::Cache { number } => write!(f, "cache {number}"),
             Self::Class { bytes } => write!(f, "class of {bytes} B"),
             Self::PageHeap => f.write_str("page heap"),
         }
@@ -55,9 +54,7 @@ impl<O: Os> Heap<O> {
         }
         for (number, cache) in (0..).zip(self.registry.all()) {
             if cache.lock.is_taken() {
-                // Relaxed: a number to show.
-                let owner = cache.owner.load(Ordering::Relaxed);
-                each(HeapLock::Cache { number, owner });
+                each(HeapLock::Cache { number });
             }
         }
         SizeClass::all()
