@@ -118,7 +118,7 @@ fn called(kind: Kind, event: &Event<'_>) {
             assert!(ebbtide::map_stats().len() < 1 << 20);
         }
         Kind::Sets => {
-            settings::set_policy(settings::any_policy(&mut rng));
+            ebbtide::set_policy(settings::any_policy(&mut rng));
             settings::set_limit(&mut rng);
         }
         Kind::Subscribes => subscribe(KINDS[rng.below(KINDS.len())]),

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
+use ebbtide::Policy;
 use ebbtide_tests::signal::now;
 
 use crate::board::{self, PROCESSES, Row, board};
@@ -35,7 +36,7 @@ fn fork(worker: &mut Worker, beside_threads: bool) {
     let share = |left: u32| (left / 4).min(most);
     let taken = budget.fetch_update(Relaxed, Relaxed, |left| Some(left - share(left))).map_or(0, share);
     // The background thread never rests for sure.
-    let blurred = beside_threads || worker.process.has_background.load(Relaxed);
+    let blurred = beside_threads || matches!(ebbtide::policy(), Policy::Background { .. });
     match fork_into_row(seed) {
         Fork::Child => process::child(seed, taken, blurred, std::mem::take(&mut worker.blocks)),
         Fork::Parent => {}

@@ -8,12 +8,13 @@
 #![allow(unsafe_code, reason = "the process in force is behind an atomic pointer")]
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
-use std::sync::{Arc, Barrier, Mutex};
-use std::time::Duration;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use ebbtide::{Policy, Subscription};
 use ebbtide_alloc::Fault;
+use ebbtide_tests::patience::patient;
 
 use crate::blocks::Held;
 use crate::board::{self, board};
@@ -28,8 +29,8 @@ const PLACES: usize = 4;
 const WORKERS: usize = 3;
 /// Operations of one thread of a round.
 const ROUND: usize = 120;
-/// Tries at a walk of the heap beside a background thread that comes to its end.
-const TRIES: u32 = 200;
+/// The background thread ends in no time once nobody wants it.
+const LONGEST_END: Duration = Duration::from_secs(10);
 
 /// What threads share.
 #[derive(Default)]
@@ -52,8 +53,6 @@ pub(crate) struct Process {
     pub(crate) subscriptions: Mutex<Vec<Subscription>>,
     /// Bytes in blocks.
     pub(crate) held: AtomicUsize,
-    /// Whether there was a background thread since the last quiet point.
-    pub(crate) has_background: AtomicBool,
 }
 
 static CURRENT: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
@@ -78,7 +77,6 @@ impl Process {
             wide: Mutex::default(),
             subscriptions: Mutex::default(),
             held: AtomicUsize::new(0),
-            has_background: AtomicBool::new(true),
         }
     }
 
@@ -155,7 +153,7 @@ fn live(process: &'static Process) -> ! {
     let slot = main.slot();
     slot.begin(board::QUIET);
     ebbtide::set_memory_limit(None);
-    settings::set_policy(Policy::Off);
+    ebbtide::set_policy(Policy::Off);
     slot.rest(board::WAITING);
     children::wait_for_all();
     slot.begin(board::QUIET);
@@ -165,7 +163,7 @@ fn live(process: &'static Process) -> ! {
     }
     *process.wide.lock().expect("a panic ends the process") = Wide::default();
     process.subscriptions.lock().expect("a panic ends the process").clear();
-    quiet_point(process);
+    quiet_point(process, 1);
     if process.depth == 0 {
         if failed() {
             end(watchdog::CHILD_FAILED);
@@ -180,22 +178,21 @@ fn live(process: &'static Process) -> ! {
 fn round(main: &mut Worker, workers: usize, each: u32) {
     let process = main.process;
     let mut threads: Vec<Handle> = Vec::new();
-    // Whoever is started waits for the number of those that were.
-    let started = Arc::new(Mutex::new(None::<Arc<Barrier>>));
-    let mut gate = started.lock().expect("nobody has it yet");
+    // How many meet is known when all were started.
+    let meeting = Arc::new(OnceLock::<Meeting>::new());
     for _ in 0..workers {
-        let started = Arc::clone(&started);
+        let meeting = Arc::clone(&meeting);
         let work = move |worker: &mut Worker| {
             worker.slot().rest(board::WAITING);
-            let barrier = started.lock().expect("a panic ends the process").clone().expect("it was set");
+            let meeting = meeting.wait();
             worker.walk(each.div_ceil(2));
-            meet(worker, &barrier);
+            meeting.meet(worker);
             worker.walk(each / 2);
         };
         threads.extend(worker::start(process, main.rng.next_u64(), work));
     }
-    *gate = Some(Arc::new(Barrier::new(threads.len())));
-    drop(gate);
+    let count = threads.len();
+    let _ = meeting.set(Meeting { barrier: Barrier::new(count), threads: count + 1 });
     if threads.is_empty() {
         // No thread is to be had: the main thread walks alone.
         main.walk(each);
@@ -203,35 +200,40 @@ fn round(main: &mut Worker, workers: usize, each: u32) {
     main.slot().rest(board::WAITING);
     threads.into_iter().for_each(Handle::join);
     main.slot().begin(board::QUIET);
-    quiet_point(process);
+    quiet_point(process, 1);
     children::fork_at_rest(main);
     children::reap(main);
     main.slot().rest(board::RESTING);
 }
 
-fn meet(worker: &mut Worker, barrier: &Barrier) {
-    worker.join_helpers();
-    worker.slot().rest(board::WAITING);
-    if barrier.wait().is_leader() {
-        worker.slot().begin(board::QUIET);
-        quiet_point(worker.process);
-        children::fork_at_rest(worker);
-        worker.slot().rest(board::WAITING);
-    }
-    barrier.wait();
-    worker.slot().rest(board::RESTING);
+/// Where the threads of a round meet. The main thread waits for their ends meanwhile.
+struct Meeting {
+    barrier: Barrier,
+    /// How many threads the process has then.
+    threads: usize,
 }
 
-/// All threads of the process rest, or are over: all that can be checked is.
-fn quiet_point(process: &'static Process) {
-    if process.has_background.swap(false, Relaxed) {
-        // Its thread ends, some time.
-        let policy = ebbtide::set_policy(Policy::Off);
-        verify(process, TRIES);
-        settings::set_policy(policy);
-    } else {
-        verify(process, 1);
+impl Meeting {
+    fn meet(&self, worker: &mut Worker) {
+        worker.join_helpers();
+        worker.slot().rest(board::WAITING);
+        if self.barrier.wait().is_leader() {
+            worker.slot().begin(board::QUIET);
+            quiet_point(worker.process, self.threads);
+            children::fork_at_rest(worker);
+            worker.slot().rest(board::WAITING);
+        }
+        self.barrier.wait();
+        worker.slot().rest(board::RESTING);
     }
+}
+
+/// All threads of the process rest, `threads` of them, or are over: all that can be checked is.
+fn quiet_point(process: &'static Process, threads: usize) {
+    // The background thread does not rest for sure, so it has to end.
+    let policy = ebbtide::set_policy(Policy::Off);
+    wait_for_ends(threads);
+    verify(process);
     let stats = settings::check_stats();
     let held = process.held.load(Relaxed) as u64;
     assert!(stats.heap_alloc >= held, "{held} bytes are in blocks: {stats:?}");
@@ -249,31 +251,29 @@ fn quiet_point(process: &'static Process) {
     }
     process.wide.lock().expect("a panic ends the process").check();
     board::own().beat();
+    ebbtide::set_policy(policy);
 }
 
-/// Walks the heap. Beside a background thread a fault may be none, but one that stays is.
-fn verify(process: &Process, tries: u32) {
-    let mut result = Ok(());
-    for _ in 0..tries {
-        result = ebbtide_alloc::verify();
-        match result {
-            Ok(()) => {
-                board().verified.fetch_add(1, Relaxed);
-                return;
-            }
-            // What a thread of the parent was in the midst of at the fork stays so: a span on its way to the page heap or to a
-            // list, slots taken whose pages were not marked yet. Nobody can have these; they are lost to the child.
-            Err(error)
-                if process.blurred && matches!(error.fault, Fault::SpanList | Fault::ReleasedInUse) =>
-            {
-                board().excused.fetch_add(1, Relaxed);
-                return;
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
+/// Waits until the kernel knows only so many threads of this process. One that was joined may be there for a moment.
+fn wait_for_ends(threads: usize) {
+    let count = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    let (started, longest) = (Instant::now(), patient(LONGEST_END));
+    while count() != threads {
+        assert!(started.elapsed() < longest, "{} threads, of which {threads} should be there", count());
+        std::thread::sleep(Duration::from_millis(1));
     }
-    if let Err(error) = result {
-        panic!("{error}");
+}
+
+/// Walks the heap, which rests.
+fn verify(process: &Process) {
+    match ebbtide_alloc::verify() {
+        Ok(()) => drop(board().verified.fetch_add(1, Relaxed)),
+        // What a thread of the parent was in the midst of at the fork stays so: a span on its way to the page heap or to a
+        // list, slots taken whose pages were not marked yet. Nobody can have these; they are lost to the child.
+        Err(error) if process.blurred && matches!(error.fault, Fault::SpanList | Fault::ReleasedInUse) => {
+            board().excused.fetch_add(1, Relaxed);
+        }
+        Err(error) => panic!("{error}"),
     }
 }
 

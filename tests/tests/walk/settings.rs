@@ -1,12 +1,10 @@
 //! What a program asks of the runtime: releases, policies, limits, numbers.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ebbtide::{MemStats, Policy, ReleaseOptions};
 use ebbtide_tests::rng::Rng;
 
-use crate::process::process;
 use crate::worker::Worker;
 
 pub(crate) fn release(worker: &mut Worker) {
@@ -37,17 +35,9 @@ pub(crate) fn any_policy(rng: &mut Rng) -> Policy {
     }
 }
 
-pub(crate) fn set_policy(policy: Policy) {
-    if matches!(policy, Policy::Background { .. }) {
-        process().has_background.store(true, Relaxed);
-    }
-    ebbtide::set_policy(policy);
-}
-
 /// Another policy.
 pub(crate) fn policy(worker: &mut Worker) {
-    let policy = any_policy(&mut worker.rng);
-    set_policy(policy);
+    ebbtide::set_policy(any_policy(&mut worker.rng));
 }
 
 /// Another limit: none, one with room, or one below what is there.
