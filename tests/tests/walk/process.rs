@@ -230,9 +230,8 @@ impl Meeting {
 
 /// All threads of the process rest, `threads` of them, or are over: all that can be checked is.
 fn quiet_point(process: &'static Process, threads: usize) {
-    // The background thread does not rest for sure, so it has to end.
-    let policy = ebbtide::set_policy(Policy::Off);
-    wait_for_ends(threads);
+    let policy = ebbtide::policy();
+    end_background(threads);
     verify(process);
     let stats = settings::check_stats();
     let held = process.held.load(Relaxed) as u64;
@@ -254,11 +253,17 @@ fn quiet_point(process: &'static Process, threads: usize) {
     ebbtide::set_policy(policy);
 }
 
-/// Waits until the kernel knows only so many threads of this process. One that was joined may be there for a moment.
-fn wait_for_ends(threads: usize) {
+/// Has the background thread end, which does not rest for sure, and waits until the kernel knows only so many threads of this
+/// process. One that was joined may be there for a moment.
+fn end_background(threads: usize) {
     let count = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     let (started, longest) = (Instant::now(), patient(LONGEST_END));
-    while count() != threads {
+    loop {
+        // Again and again: a callback on that thread may set another one.
+        ebbtide::set_policy(Policy::Off);
+        if count() == threads {
+            return;
+        }
         assert!(started.elapsed() < longest, "{} threads, of which {threads} should be there", count());
         std::thread::sleep(Duration::from_millis(1));
     }
