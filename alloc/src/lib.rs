@@ -41,6 +41,7 @@ mod fork;
 mod global;
 mod hardened;
 mod heap;
+mod held;
 mod kept;
 mod large;
 mod lock;
@@ -75,6 +76,8 @@ mod verify;
 mod zone;
 
 pub use global::Allocator;
+#[doc(hidden)]
+pub use held::{HeapLock, held_locks};
 pub use kept::{Kept, each_kept};
 #[doc(hidden)]
 pub use misuse::assert_unlocked;

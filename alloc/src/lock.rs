@@ -99,6 +99,12 @@ impl<T> Lock<T> {
         taken.then(|| Guard::new(self, &self.state, os))
     }
 
+    /// Whether somebody holds the lock at this moment. For diagnostics.
+    pub(crate) fn is_taken(&self) -> bool {
+        // Relaxed: only a look.
+        self.state.load(Ordering::Relaxed) != FREE
+    }
+
     /// Takes the lock without a guard: [`unlock_after_fork`](Self::unlock_after_fork) frees it.
     pub(crate) fn lock_for_fork<O: Os>(&self, os: &O) {
         let guard = self.lock(os);

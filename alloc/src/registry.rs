@@ -50,6 +50,11 @@ impl Registry {
         self.making.lock(os)
     }
 
+    /// Whether somebody holds the list's lock at this moment. For diagnostics.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.making.is_taken()
+    }
+
     pub(crate) fn lock_for_fork<O: Os>(&self, os: &O) {
         self.making.lock_for_fork(os);
     }

@@ -21,7 +21,12 @@ pub struct Block {
     layout: Layout,
     /// Bytes that may be read: all that were written, or are zero by promise.
     written: usize,
+    /// Each [`STRIDE`]-th byte below this was written by [`mark`](Self::mark).
+    marked: usize,
 }
+
+/// Bytes from mark to mark: several in each page.
+const STRIDE: usize = 512;
 
 // SAFETY: a block is plain memory without thread affinity: `GlobalAlloc` lets any thread free it.
 unsafe impl Send for Block {}
@@ -91,7 +96,7 @@ impl Block {
     fn checked(ptr: *mut u8, layout: Layout, written: usize) -> Option<Self> {
         let ptr = NonNull::new(ptr)?;
         assert_eq!(ptr.as_ptr() as usize % layout.align(), 0, "{ptr:?} is not aligned for {layout:?}");
-        Some(Self { ptr, layout, written })
+        Some(Self { ptr, layout, written, marked: 0 })
     }
 
     /// Changes the size. On failure the block stays as it was, and the answer is false.
@@ -106,7 +111,8 @@ impl Block {
         let ptr = black_box(unsafe { ALLOCATOR.realloc(self.ptr.as_ptr(), self.layout, size) });
         let Some(ptr) = NonNull::new(ptr) else { return false };
         assert_eq!(ptr.as_ptr() as usize % layout.align(), 0, "{ptr:?} is not aligned for {layout:?}");
-        (self.ptr, self.layout, self.written) = (ptr, layout, self.written.min(size));
+        (self.ptr, self.layout) = (ptr, layout);
+        (self.written, self.marked) = (self.written.min(size), self.marked.min(size));
         true
     }
 
@@ -123,6 +129,25 @@ impl Block {
         }
         self.written = self.layout.size();
         black_box(self.ptr);
+    }
+
+    /// Writes a byte in each 512: what a test can afford for large blocks. Undoes [`fill`](Self::fill).
+    pub fn mark(&mut self, seed: u64) {
+        for at in (0..self.layout.size()).step_by(STRIDE) {
+            // SAFETY: `at` is inside the block, which is live and owned by `self`.
+            unsafe { self.ptr.as_ptr().add(at).write(pattern(seed, at)) };
+        }
+        self.marked = self.layout.size();
+        black_box(self.ptr);
+    }
+
+    /// Do the first `len` bytes still bear the marks that `mark(seed)` wrote?
+    #[must_use]
+    pub fn bears(&self, seed: u64, len: usize) -> bool {
+        let start = black_box(self.ptr).as_ptr();
+        // SAFETY: below `marked`, which is at most the size of the live block, each such byte was written.
+        let is_whole = |at: usize| unsafe { start.add(at).read() } == pattern(seed, at);
+        len <= self.marked && (0..len).step_by(STRIDE).all(is_whole)
     }
 
     /// Does each of the first `len` bytes still hold what `fill(seed)` wrote?

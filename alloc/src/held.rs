@@ -1,0 +1,94 @@
+//! Which locks of the heap are held right now: for watchdogs, which must say why a program hangs.
+//!
+//! Takes no lock, allocates nothing, and makes no system call, so a signal handler may call it whatever the thread that
+//! it interrupted was doing. Each answer is of its own moment: a lock that is named may be free again.
+
+use core::fmt;
+
+use crate::heap::{HEAP, Heap};
+use crate::os::Os;
+use crate::size_class::SizeClass;
+
+/// A lock of the heap. They are taken in the order of the variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+#[non_exhaustive]
+pub enum HeapLock {
+    /// Held for a whole release.
+    Releasing,
+    /// The registry of thread caches, while it makes new ones.
+    Registry,
+    /// A thread cache, by its place in the registry.
+    Cache { number: u32 },
+    /// The lists of the size class of so many bytes.
+    Class { bytes: usize },
+    /// The page heap.
+    PageHeap,
+}
+
+impl fmt::Display for HeapLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Releasing => f.write_str("releasing"),
+            Self::Registry => f.write_str("registry"),
+            Self::Cache { number } => write!(f, "cache {number}"),
+            Self::Class { bytes } => write!(f, "class of {bytes} B"),
+            Self::PageHeap => f.write_str("page heap"),
+        }
+    }
+}
+
+/// Calls `each` with every lock of the heap that is held, in the order in which they are taken.
+#[doc(hidden)]
+pub fn held_locks(each: impl FnMut(HeapLock)) {
+    HEAP.held_locks(each);
+}
+
+impl<O: Os> Heap<O> {
+    pub(crate) fn held_locks(&self, mut each: impl FnMut(HeapLock)) {
+        if self.releasing.is_taken() {
+            each(HeapLock::Releasing);
+        }
+        if self.registry.is_locked() {
+            each(HeapLock::Registry);
+        }
+        for (number, cache) in (0..).zip(self.registry.all()) {
+            if cache.lock.is_taken() {
+                each(HeapLock::Cache { number });
+            }
+        }
+        SizeClass::all()
+            .filter(|class| self.central_lock(*class).is_taken())
+            .for_each(|class| each(HeapLock::Class { bytes: class.size() }));
+        if self.page_heap_lock().is_taken() {
+            each(HeapLock::PageHeap);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::os::fake::Fake;
+
+    #[test]
+    fn names_what_is_held_and_nothing_else() {
+        let heap = Heap::new(Fake::new(1 << 20), 1 << 20);
+        let held = || {
+            let mut held = Vec::new();
+            heap.held_locks(|lock| held.push(lock));
+            held
+        };
+        assert_eq!(held(), []);
+        let class = SizeClass::all().nth(3).expect("there are more classes");
+        {
+            let _class = heap.central(class);
+            let _pages = heap.page_heap();
+            assert_eq!(held(), [HeapLock::Class { bytes: class.size() }, HeapLock::PageHeap]);
+        }
+        heap.lock_all();
+        assert_eq!(held().len(), SizeClass::all().count() + 3, "{:?}", held());
+        heap.unlock_all();
+        assert_eq!(held(), []);
+    }
+}
