@@ -4,6 +4,7 @@
 
 mod failure;
 mod misuse;
+mod moves;
 mod ops;
 mod races;
 mod release;
