@@ -20,7 +20,7 @@
 //! ## Layers
 //! Each uses only those below it: `global` -> `thread`, `magazine` -> `central` -> `span` -> `page_heap`, `zone` ->
 //! `segment` -> `os`. `large` and `region` stand on the page heap; `release`, `snapshot` and `verify` read all of it.
-//! Linux only; 4 KiB pages.
+//! Linux only, with pages of 4 to 64 KiB.
 //!
 //! ## Misuse
 //! A double free, an address that was not allocated here, and a large block freed in its midst end the process with one

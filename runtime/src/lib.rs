@@ -95,7 +95,9 @@ mod soft_limit;
 pub mod testing;
 mod trace;
 
-pub use ebbtide_alloc::{BlockReason, Blocked, BlockedList, MemStats, ReleaseOptions, ReleaseReport};
+pub use ebbtide_alloc::{
+    BlockReason, Blocked, BlockedList, KernelSupport, MemStats, ReleaseOptions, ReleaseReport,
+};
 pub use ebbtide_map::{ChangeKind, HashMap, HashSet, MapEvent, MapStats, hash_map, hash_set, std_api};
 pub use events::{Event, LimitCrossing, ReleaseCause, Subscription, dropped_events, on_event};
 pub use global::Ebbtide;

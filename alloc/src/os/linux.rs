@@ -48,7 +48,7 @@ pub(super) fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     Err(Errno(errno))
 }
 
-pub(super) fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
+fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
     // SAFETY: the callers below pass pages of a reservation whose contents they may lose.
     checked(|| i64::from(unsafe { libc::madvise(addr.as_ptr().cast(), bytes, advice) })).map(|_| ())
 }

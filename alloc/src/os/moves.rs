@@ -14,8 +14,7 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
-use super::linux::{Linux, checked, madvise};
-use super::probe::Feature;
+use super::linux::{Linux, checked};
 use super::{Errno, Moved, Os};
 use crate::units::{HUGE, PAGE, UNIT};
 
@@ -110,7 +109,7 @@ fn front_in_one_mapping<K: Remap>(kernel: &K, from: NonNull<u8>, bytes: usize) -
 
 impl Remap for Linux {
     fn may_move(&self) -> bool {
-        if !self.has(Feature::Moves) {
+        if !self.has_moves() {
             return false;
         }
         // The move counts against these limits anew, after the target is gone. With one that was lowered below what is
@@ -134,9 +133,12 @@ impl Remap for Linux {
     }
 
     fn is_locked(&self, addr: NonNull<u8>) -> bool {
-        // This advice is refused for a mapping that is locked; for any other it says no more than that the first page is
-        // not used just now. Linux has it since 5.4, so wherever pages can be moved.
-        madvise(addr, self.pages().bytes(), libc::MADV_COLD).is_err()
+        // Refused with EBUSY for a locked mapping on every kernel, as POSIX has it; nothing is done for anonymous memory.
+        // Advice that is refused likewise (MADV_COLD) would split a huge page.
+        let page = self.pages().bytes();
+        // SAFETY: the contents of private anonymous memory cannot be invalidated.
+        checked(|| i64::from(unsafe { libc::msync(addr.as_ptr().cast(), page, libc::MS_INVALIDATE) }))
+            .is_err()
     }
 
     unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {

@@ -17,8 +17,8 @@
 use core::ptr::NonNull;
 
 use super::linux::{Linux, checked, membarrier, process_madvise};
-use super::moves::map;
-use super::threads::{Life, mark_thread, thread_life};
+use super::moves::{Remap, map};
+use super::threads;
 use super::{Errno, Os, PageRange};
 use crate::stats::KernelSupport;
 use crate::sync::Ordering;
@@ -37,7 +37,7 @@ pub(super) enum Feature {
     HugeAdvice,
     /// Giving locked pages back.
     ReleaseLocked,
-    /// mremap with `MREMAP_DONTUNMAP`, of memory that is not charged.
+    /// mremap with `MREMAP_DONTUNMAP`, of memory that is not charged, and msync to tell whether it is locked.
     Moves,
     /// Opening a file of /proc.
     Rss,
@@ -66,6 +66,8 @@ impl Offers {
     const NO_NEW_PRIVS: u32 = 1 << 29;
     /// A filter has come since.
     const SANDBOXED: u32 = 1 << 28;
+    /// Moves were tried, which takes as long as all else together: not before the first is wanted.
+    const MOVES_TRIED: u32 = 1 << 27;
 
     pub(super) const fn has(self, feature: Feature) -> bool {
         self.0 & 1 << feature as u8 != 0
@@ -109,7 +111,7 @@ impl Linux {
         if !known.is_outdated() {
             return known;
         }
-        let sandboxed = Offers(Offers::PROBED | Offers::SANDBOXED);
+        let sandboxed = Offers(Offers::PROBED | Offers::SANDBOXED | Offers::MOVES_TRIED);
         self.offers.store(sandboxed.0, Ordering::Relaxed);
         sandboxed
     }
@@ -118,12 +120,29 @@ impl Linux {
         self.offers().has(feature)
     }
 
+    /// Whether pages can be moved.
+    pub(super) fn has_moves(&self) -> bool {
+        let known = self.offers();
+        if known.0 & Offers::MOVES_TRIED != 0 {
+            return known.has(Feature::Moves);
+        }
+        let works = self.with_scratch(|scratch| self.works(Feature::Moves, scratch)).unwrap_or(false);
+        let tried = Offers(known.0 | Offers::MOVES_TRIED);
+        let tried = if works { tried.with(Feature::Moves) } else { tried };
+        // What another thread found or saw meanwhile stands.
+        match self.offers.compare_exchange(known.0, tried.0, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => works,
+            Err(now) => Offers(now).has(Feature::Moves),
+        }
+    }
+
     /// See [`crate::MemStats::kernel`].
     pub(super) fn support_now(&self) -> KernelSupport {
+        let moves_pages = self.has_moves();
         let offers = self.offers();
         KernelSupport {
             page_size: self.pages().bytes() as u64,
-            moves_pages: offers.has(Feature::Moves),
+            moves_pages,
             releases_many: offers.has(Feature::ReleaseMany),
             barrier: offers.has(Feature::Barrier),
             residency: offers.has(Feature::Residency),
@@ -140,13 +159,17 @@ impl Linux {
         if has_filter() {
             offers.0 |= Offers::FILTERED;
             offers.0 |= if has_no_new_privs() { Offers::NO_NEW_PRIVS } else { 0 };
+            offers.0 |= Offers::MOVES_TRIED;
             offers = self.try_in_children(offers);
         } else {
             let found = self.with_scratch(|scratch| {
-                FEATURES
-                    .into_iter()
-                    .filter(|feature| *feature == Feature::Rss || self.works(*feature, scratch))
-                    .fold(offers, Offers::with)
+                let now = FEATURES.into_iter().filter(|feature| match feature {
+                    Feature::Moves => false,
+                    // Nothing but a filter keeps a process from its own file.
+                    Feature::Rss => true,
+                    other => self.works(*other, scratch),
+                });
+                now.fold(offers, Offers::with)
             });
             offers = found.unwrap_or(offers);
         }
@@ -184,13 +207,13 @@ impl Linux {
             Feature::Barrier => {
                 let needed = (PRIVATE_EXPEDITED | REGISTER_PRIVATE_EXPEDITED) as i64;
                 membarrier(0).is_ok_and(|commands| commands & needed == needed)
-                    && thread_life(mark_thread()) == Life::Lives
+                    && threads::can_be_identified()
             }
             Feature::HugeAdvice => advise(libc::MADV_NOHUGEPAGE),
             Feature::ReleaseLocked => advise(MADV_DONTNEED_LOCKED),
             // What is locked must not move, and only mincore tells so without a trial that would fill memory.
             Feature::Moves => {
-                is_resident(scratch, page) == Ok(false) && advise(libc::MADV_COLD) && moves(scratch, page)
+                is_resident(scratch, page) == Ok(false) && !self.is_locked(scratch) && moves(scratch, page)
             }
             Feature::Rss => self.read_rss().is_some(),
         }
@@ -318,5 +341,55 @@ fn wait_for(child: i64) -> bool {
             // Whoever waits for all children of whatever kind may have had it.
             answer => return matches!(answer, Ok(_) | Err(Errno(libc::ECHILD))),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::units::UNIT;
+
+    #[test]
+    fn what_is_offered_is_asked_once() {
+        let os = Linux::new();
+        let support = os.support();
+        assert_eq!(support.page_size, os.pages().bytes() as u64);
+        assert_eq!(os.support(), support);
+        let known = Offers(os.offers.load(Ordering::Relaxed));
+        assert!(known.has(Feature::Moves) == support.moves_pages && known.0 & Offers::MOVES_TRIED != 0);
+        assert!(known.0 & Offers::PROBED != 0 && !known.is_outdated());
+        // Nothing is called that was refused.
+        os.offers.store(Offers::PROBED | Offers::SANDBOXED | Offers::MOVES_TRIED, Ordering::Relaxed);
+        let place = os.reserve(UNIT).unwrap();
+        assert_eq!(os.residency(place, &mut [0; 16]), Err(Errno(libc::ENOSYS)));
+        unmap(place, UNIT);
+        assert!(!os.barrier() && !os.has_barrier() && os.rss() == 0 && !os.may_move());
+        // SAFETY: no ranges.
+        assert_eq!(unsafe { os.release_many(&[]) }, Err(Errno(libc::ENOSYS)));
+    }
+
+    #[test]
+    fn a_child_tries_as_the_process_would() {
+        let os = Linux::new();
+        os.has_moves();
+        let mut direct = os.offers();
+        if direct.0 & Offers::FILTERED == 0 {
+            assert_eq!(Linux::new().try_in_children(Offers(Offers::PROBED | Offers::MOVES_TRIED)), direct);
+            direct.0 |= Offers::FILTERED;
+            // A filter on top of one is told by what comes with it.
+            assert_eq!(direct.is_outdated(), has_no_new_privs());
+        }
+    }
+
+    #[test]
+    fn a_child_that_is_killed_is_no_more_than_gone() {
+        assert!(in_child(|| {}));
+        // SAFETY: the signal ends the child.
+        let kill = || unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        assert!(in_child(|| assert_eq!(kill(), 0)));
+        let status = core::ptr::null_mut::<i32>();
+        // SAFETY: null for what nobody needs.
+        let left = unsafe { libc::waitpid(-1, status, libc::WNOHANG) };
+        assert!(left <= 0, "nobody who waits for any child sees one");
     }
 }

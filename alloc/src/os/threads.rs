@@ -129,6 +129,12 @@ pub(super) fn mark_thread() -> ThreadMark {
     ThreadMark { process, thread, robust_list: robust_list(0).unwrap_or(0) }
 }
 
+/// Whether the kernel answers the calls that [`thread_life`] makes. It asks them of the caller.
+pub(super) fn can_be_identified() -> bool {
+    let own = mark_thread();
+    robust_list(0).is_ok() && thread_life(own) != Life::Over
+}
+
 /// What became of a thread.
 pub(super) fn thread_life(mark: ThreadMark) -> Life {
     // SAFETY: the call takes nothing and cannot fail.

@@ -5,6 +5,7 @@
 mod failure;
 mod forks;
 mod misuse;
+mod moves;
 mod ops;
 mod races;
 mod release;

@@ -17,6 +17,7 @@ use crate::stats::identities;
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "address_space_limit_gives_null", run: address_space_limit_gives_null },
+    Case { name: "blocks_grow_under_limits_that_came_later", run: blocks_grow_under_limits_that_came_later },
     Case { name: "locked_memory_is_reported_and_leaves_later", run: locked_memory },
     Case { name: "memory_that_comes_locked_is_counted", run: memory_that_comes_locked },
     Case { name: "threads_work_without_thread_keys", run: threads_work_without_thread_keys },
@@ -45,6 +46,32 @@ fn address_space_limit_gives_null() {
     unsafe { command.pre_exec(set) };
     let (status, said) = harness::finish(command, false).expect("a child process");
     assert!(status.success(), "{status}\n{said}");
+}
+
+/// A program lowers its limits below what is mapped already. mremap fails then, after it has unmapped its target.
+fn blocks_grow_under_limits_that_came_later() {
+    start(Policy::Percent(10));
+    let mut vecs = [vec![1_u64; 1 << 18], vec![2_u64; 1 << 18]];
+    for resource in [libc::RLIMIT_AS, libc::RLIMIT_DATA] {
+        let limit = libc::rlimit { rlim_cur: 64 * MIB, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: `limit` is a valid rlimit.
+        assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+    }
+    for _ in 0..3 {
+        for vec in &mut vecs {
+            let (len, value) = (vec.len(), vec[0]);
+            if vec.try_reserve_exact(len).is_ok() {
+                vec.resize(2 * len, value);
+            }
+        }
+    }
+    let mut map = ebbtide::HashMap::new();
+    (0..100_000_u64).for_each(|key| assert_eq!(map.insert(key, [key; 3]), None));
+    assert!((0..100_000).all(|key| map.get(&key) == Some(&[key; 3])));
+    assert!(vecs.iter().zip([1, 2]).all(|(vec, value)| vec.iter().all(|item| *item == value)));
+    drop((vecs, map));
+    heap_works();
+    assert_eq!(ebbtide_alloc::verify(), Ok(()));
 }
 
 /// Blocks of `size` until there is no memory, each filled with its number.
