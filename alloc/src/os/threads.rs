@@ -4,7 +4,9 @@
 //! its robust list, which libc registers with the kernel for each thread and keeps beside the thread locals. The kernel
 //! forgets that address when the thread exits, before it clears the word on which libc waits to unmap or reuse the
 //! thread's stack. So as long as get_robust_list(2) names the address, the thread's stack and thread locals are mapped.
-//! A thread id that is used again has another list, or else the same stack: then the thread locals are there, too.
+//! A thread id that is used again has another list, or else the same stack: then the thread locals are there, too, if they
+//! lie beside it, as those of a program and the libraries it is linked with do. Those of a plugin come from malloc. So
+//! what is left to chance: a thread that ended without a word, whose number *and* stack another thread has, in a plugin.
 //!
 //! Invariant: errno is after each call what it was before.
 
