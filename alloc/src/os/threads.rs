@@ -65,7 +65,7 @@ impl Watch {
     /// Has [`crate::fork`] told of each fork, and this object stay. The first call counts.
     pub(super) fn watch_forks(&self) {
         // A linker that takes this function out of an archive takes the constructor with it.
-        #[cfg(all(target_os = "linux", not(miri)))]
+        #[cfg(all(target_os = "linux", not(miri), not(loom)))]
         core::hint::black_box(&raw const AT_START);
         // Relaxed: who sees `true` needs nothing of what the first caller does.
         if !self.forks.swap(true, Ordering::Relaxed) {
@@ -155,7 +155,7 @@ fn robust_list(thread: i32) -> Result<usize, Errno> {
     Ok(head)
 }
 
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
 extern "C" fn at_start() {
     use super::Os;
     crate::heap::HEAP.os.watch_forks();
@@ -164,7 +164,7 @@ extern "C" fn at_start() {
 // A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and first after it: those of others then find all locks
 // free. Constructors run in the order of the numbers that their sections end in; a program's own begin at 101. Where
 // this does not run, the first thread that comes for a cache registers them.
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
 #[used]
 // SAFETY: the loader calls each pointer in this section once, as a C function whose arguments may be ignored, when libc
 // is ready. `at_start` is such a function. It needs nothing that other constructors set up, allocates nothing of ours,
