@@ -4,7 +4,9 @@
 //! its robust list, which libc registers with the kernel for each thread and keeps beside the thread locals. The kernel
 //! forgets that address when the thread exits, before it clears the word on which libc waits to unmap or reuse the
 //! thread's stack. So as long as get_robust_list(2) names the address, the thread's stack and thread locals are mapped.
-//! A thread id that is used again has another list, or else the same stack: then the thread locals are there, too.
+//! A thread id that is used again has another list, or else the same stack: then the thread locals are there, too, if they
+//! lie beside it, as those of a program and the libraries it is linked with do. Those of a plugin come from malloc. So
+//! what is left to chance: a thread that ended without a word, whose number *and* stack another thread has, in a plugin.
 //!
 //! Invariant: errno is after each call what it was before.
 
@@ -63,7 +65,7 @@ impl Watch {
     /// Has [`crate::fork`] told of each fork, and this object stay. The first call counts.
     pub(super) fn watch_forks(&self) {
         // A linker that takes this function out of an archive takes the constructor with it.
-        #[cfg(all(target_os = "linux", not(miri)))]
+        #[cfg(all(target_os = "linux", not(miri), not(loom)))]
         core::hint::black_box(&raw const AT_START);
         // Relaxed: who sees `true` needs nothing of what the first caller does.
         if !self.forks.swap(true, Ordering::Relaxed) {
@@ -159,7 +161,7 @@ fn robust_list(thread: i32) -> Result<usize, Errno> {
     Ok(head)
 }
 
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
 extern "C" fn at_start() {
     use super::Os;
     crate::heap::HEAP.os.watch_forks();
@@ -168,7 +170,7 @@ extern "C" fn at_start() {
 // A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and first after it: those of others then find all locks
 // free. Constructors run in the order of the numbers that their sections end in; a program's own begin at 101. Where
 // this does not run, the first thread that comes for a cache registers them.
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
 #[used]
 // SAFETY: the loader calls each pointer in this section once, as a C function whose arguments may be ignored, when libc
 // is ready. `at_start` is such a function. It needs nothing that other constructors set up, allocates nothing of ours,

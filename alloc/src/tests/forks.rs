@@ -1,4 +1,5 @@
-//! Forks of the process's own heap, while another thread holds each of its locks in turn.
+//! Forks of the process's own heap, while another thread holds each of its locks in turn; and what a debug build says of a
+//! thread that allocates, frees or releases with one of them.
 //!
 //! The heap is that of the process, so these tests use the global allocator's face, which is not this program's.
 
@@ -90,4 +91,69 @@ fn a_child_leaves_the_locked_cache_of_a_thread_that_is_gone_alone() {
         use_all_locks();
         crate::thread::own_cache().map(|cache| cache.lock.lock(&HEAP.os))
     });
+}
+
+/// What a child that does `work` with the page heap's lock writes to stderr before it aborts.
+#[cfg(debug_assertions)]
+fn last_line_with_a_lock(work: impl FnOnce()) -> String {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    // SAFETY: the child uses the heap and ends by an abort, or by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: descriptors of this process.
+        unsafe { libc::dup2(ends[1], libc::STDERR_FILENO) };
+        let _page_heap = HEAP.page_heap();
+        work();
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    let mut line = vec![0; 300];
+    // SAFETY: descriptors of this process, and a live buffer.
+    let read = unsafe {
+        libc::close(ends[1]);
+        let read = libc::read(ends[0], line.as_mut_ptr().cast(), line.len());
+        libc::close(ends[0]);
+        read
+    };
+    let status = status(child).expect("the child ends");
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "wait status {status:#x}");
+    line.truncate(read.max(0) as usize);
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_debug_build_tells_of_work_with_a_lock_held() {
+    use_all_locks();
+    let large = Layout::from_size_align(100_000, 8).unwrap();
+    // SAFETY: the layout has a size; what follows frees it once in each child, at most.
+    let block = unsafe { Allocator.alloc(large) };
+    let line = |what: &str| format!("ebbtide: {what}, on a thread that holds a lock of the heap\n");
+    // SAFETY: as above.
+    let allocate = || unsafe { drop_address(Allocator.alloc(large)) };
+    assert_eq!(last_line_with_a_lock(allocate), line("an allocation"));
+    let small = || (0..5000).for_each(|_| thread_allocates(48));
+    assert_eq!(last_line_with_a_lock(small), line("an allocation"));
+    // SAFETY: as above.
+    assert_eq!(last_line_with_a_lock(|| unsafe { Allocator.dealloc(block, large) }), line("a free"));
+    let released = || {
+        core::hint::black_box(release(ReleaseOptions::new()));
+    };
+    assert_eq!(last_line_with_a_lock(released), line("a release"));
+    // SAFETY: as above.
+    unsafe { Allocator.dealloc(block, large) };
+}
+
+#[cfg(debug_assertions)]
+fn thread_allocates(size: usize) {
+    // SAFETY: the layout has a size. The block is left to the child's end.
+    unsafe { drop_address(Allocator.alloc(Layout::from_size_align(size, 8).unwrap())) };
+}
+
+/// Nothing is to be done with an address.
+#[cfg(debug_assertions)]
+fn drop_address(address: *mut u8) {
+    core::hint::black_box(address);
 }

@@ -45,6 +45,16 @@ impl Plugin {
         Self(handle)
     }
 
+    /// Loads it with all that it depends on into a new namespace.
+    pub(crate) fn load_apart(path: &Path) -> Self {
+        let name = CString::new(path.as_os_str().as_encoded_bytes()).expect("no zero");
+        // SAFETY: as in `load`.
+        let handle = unsafe { libc::dlmopen(libc::LM_ID_NEWLM, name.as_ptr(), libc::RTLD_NOW) };
+        // SAFETY: after a failure dlerror returns a string.
+        assert!(!handle.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
+        Self(handle)
+    }
+
     fn address(&self, name: &CStr) -> *mut c_void {
         // SAFETY: the handle is that of a loaded object, the name a string.
         let address = unsafe { libc::dlsym(self.0, name.as_ptr()) };

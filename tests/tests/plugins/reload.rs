@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "a_plugin_keeps_its_maps_and_blocks", run: keeps_what_it_has },
     Case { name: "two_plugins_have_heaps_of_their_own", run: two_plugins },
     Case { name: "a_plugin_of_a_relative_path_that_is_gone_stays", run: relative_and_gone },
+    Case { name: "a_plugin_in_a_namespace_of_its_own_stays", run: own_namespace },
     Case { name: "a_policy_goes_on_in_an_unloaded_plugin", run: policies },
     Case { name: "a_host_forks_with_plugins_loaded", run: forks },
 ];
@@ -93,6 +94,15 @@ fn relative_and_gone() {
     plugin.unload();
     assert_eq!(outlives.join().expect("it stays in memory"), 1);
     assert_eq!(work.call(3), 1);
+}
+
+/// The plugin has a C library of its own there, so it is called on the main thread alone.
+fn own_namespace() {
+    let plugin = Plugin::load_apart(&path_of(ONE));
+    let works = plugin.function(c"plugin_work");
+    assert_eq!(works.call(1), 1);
+    plugin.unload();
+    assert_eq!(works.call(2), 1);
 }
 
 /// Fails where a background thread runs, or a callback is called, in code that is gone.
