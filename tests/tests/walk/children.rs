@@ -12,7 +12,7 @@ use crate::board::{self, PROCESSES, Row, board};
 use crate::process::{self, process};
 use crate::say::say;
 use crate::watchdog::{self, end};
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
 pub(crate) const DEEPEST: u32 = 3;
 /// Operations that a child gets of its parent's budget at most.
@@ -60,7 +60,7 @@ enum Fork {
 
 fn fork_into_row(seed: u64) -> Fork {
     let depth = process().depth + 1;
-    if depth > DEEPEST || board().failed.load(Relaxed) {
+    if depth > DEEPEST || board().failed.load(Relaxed) || worker::is_left_out("fork") {
         return Fork::None;
     }
     let Some(row) = board::claim_row(depth, seed) else { return Fork::None };

@@ -56,6 +56,11 @@ static LEFT_OUT: LazyLock<BTreeSet<usize>> = LazyLock::new(|| {
     names.split(',').filter(|name| !name.is_empty()).map(known).collect()
 });
 
+/// Whether the operation of that name is left out.
+pub(crate) fn is_left_out(name: &str) -> bool {
+    LEFT_OUT.iter().any(|index| OPERATIONS[*index].name == name)
+}
+
 /// Before there are threads or forks: reads the environment.
 pub(crate) fn set_up() {
     LazyLock::force(&LEFT_OUT);
