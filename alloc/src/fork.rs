@@ -3,8 +3,26 @@
 //! Before a fork the forking thread takes all locks but those of thread caches, in their order, so no other thread
 //! is in the midst of a change. What the caches of threads that the child lacks hold stays with them: such a thread
 //! may have been stopped anywhere in its fast path. Their thread locals are gone, so a release must not reach for them.
+//! The caller's own cache gets the number that its thread has in the child.
+//!
+//! # Handlers of others
+//! Ours are registered by a constructor that runs before those of a program (`os::threads`). libc calls handlers that
+//! were registered later before ours and, when the fork is done, after ours: they find all locks free. Those that were
+//! registered even earlier (a constructor of a library that the program is linked with) run while the thread holds
+//! all locks. They may allocate, free, release and fork: the thread passes the locks that it holds (`lock`). What they
+//! may not do is wait for another thread that allocates.
+//!
+//! # Ways to make a process that run no handlers
+//! - `vfork`, `posix_spawn` and `clone` with `CLONE_VM`: the child works on its parent's memory until it executes another
+//!   program, in place of the thread that made it, which sleeps. It may allocate and free. If it is killed in the midst
+//!   of that, a lock stays taken in the parent.
+//! - `_Fork`, and `clone`, `clone3` or `fork` as bare system calls: if the parent has one thread, the child is a whole
+//!   program. Its first thread goes on with its cache, which releases of other threads leave alone, since they see that the
+//!   cache's owner is of another process. If the parent has more threads, a lock that one of them held stays taken, and
+//!   what it was changing stays half changed: the child must not allocate before it executes another program.
 
 use crate::heap::{HEAP, Heap};
+use crate::lock;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::size_class::SizeClass;
@@ -13,32 +31,45 @@ use crate::thread;
 
 /// The calling thread is about to fork.
 pub(crate) fn before() {
+    if thread::own_cache().is_none() {
+        // A handler may have it take a cache. That must not wait for the first thread to leave a slow path, in which
+        // that one waits for the locks below.
+        HEAP.share();
+    }
     HEAP.lock_all();
 }
 
-/// The fork is done; this is the parent.
+/// The fork is done, or was refused; this is the parent.
 pub(crate) fn in_parent() {
     HEAP.unlock_all();
 }
 
 /// The fork is done; this is the child, with one thread.
 pub(crate) fn in_child() {
-    HEAP.unlock_all();
     HEAP.sharing.end();
     HEAP.forget_other_threads(thread::own_cache());
+    thread::renew();
+    HEAP.unlock_all();
 }
 
 impl<O: Os> Heap<O> {
-    /// Takes all locks that do not belong to one thread.
+    /// Takes all locks that do not belong to one thread, unless the caller is in the midst of a fork and has them.
     pub(crate) fn lock_all(&self) {
-        self.releasing.lock_for_fork(&self.os);
-        self.registry.lock_for_fork(&self.os);
-        SizeClass::all().for_each(|class| self.central_lock(class).lock_for_fork(&self.os));
-        self.page_heap_lock().lock_for_fork(&self.os);
+        if !lock::is_forking() {
+            self.releasing.lock_for_fork(&self.os);
+            self.registry.lock_for_fork(&self.os);
+            SizeClass::all().for_each(|class| self.central_lock(class).lock_for_fork(&self.os));
+            self.page_heap_lock().lock_for_fork(&self.os);
+        }
+        lock::begin_fork();
     }
 
-    /// Frees what [`lock_all`](Self::lock_all) took.
+    /// Frees what [`lock_all`](Self::lock_all) took, if this was the thread's only fork.
     pub(crate) fn unlock_all(&self) {
+        lock::end_fork();
+        if lock::is_forking() {
+            return;
+        }
         self.page_heap_lock().unlock_after_fork(&self.os);
         SizeClass::all().for_each(|class| self.central_lock(class).unlock_after_fork(&self.os));
         self.registry.unlock_after_fork(&self.os);
@@ -54,6 +85,7 @@ impl<O: Os> Heap<O> {
             } else {
                 // Relaxed: there is one thread.
                 cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
+                cache.detached.store(false, Ordering::Relaxed);
                 self.counters.count_handed(cache.settle_drift());
             }
         }

@@ -11,7 +11,7 @@ use core::alloc::{GlobalAlloc, Layout};
 
 use crate::hardened::HARDENED;
 use crate::heap::HEAP;
-use crate::misuse::Act;
+use crate::misuse::{Act, assert_unlocked};
 use crate::size_class::{QUANTUM, SizeClass, padded};
 use crate::thread;
 
@@ -161,6 +161,7 @@ fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
         Some(class) => class.may_hold(new),
         None if SizeClass::of_size(new).is_some() => false,
         None => {
+            assert_unlocked("a change of size");
             let resized = HEAP.resize_large(block, new_size, layout.align());
             if resized {
                 HEAP.pressure.check_total(&HEAP.counters);
@@ -174,6 +175,7 @@ fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
 #[cold]
 #[inline(never)]
 fn allocate_large(layout: Layout, zeroed: bool) -> *mut u8 {
+    assert_unlocked("an allocation");
     let block = HEAP.allocate_large(layout.size(), layout.align(), zeroed);
     HEAP.pressure.check_total(&HEAP.counters);
     block
@@ -182,6 +184,7 @@ fn allocate_large(layout: Layout, zeroed: bool) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn allocate_growing(layout: Layout) -> *mut u8 {
+    assert_unlocked("an allocation");
     let run = HEAP.allocate_growing(layout.size(), layout.align());
     HEAP.pressure.check_total(&HEAP.counters);
     match run {
@@ -193,6 +196,7 @@ fn allocate_growing(layout: Layout) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn move_large(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+    assert_unlocked("a change of size");
     let moved = HEAP.move_large(block, layout.size().min(new_size), new_size, layout.align());
     HEAP.pressure.check_total(&HEAP.counters);
     HEAP.pressure.check_idle(&HEAP.counters);
@@ -202,6 +206,7 @@ fn move_large(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn free_large(block: *mut u8) {
+    assert_unlocked("a free");
     HEAP.free_large(block);
     HEAP.pressure.check_idle(&HEAP.counters);
 }

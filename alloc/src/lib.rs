@@ -77,6 +77,8 @@ pub use global::Allocator;
 #[doc(hidden)]
 pub use held::{HeapLock, held_locks};
 pub use kept::{Kept, each_kept};
+#[doc(hidden)]
+pub use misuse::assert_unlocked;
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
 pub use stats::{MemStats, Usage};
@@ -93,6 +95,7 @@ use heap::HEAP;
 ///
 /// Allocates nothing. O(heap / 64 KiB) plus the kernel's time for the pages that leave.
 pub fn release(options: ReleaseOptions) -> ReleaseReport {
+    assert_unlocked("a release");
     if !thread::flush() {
         HEAP.share();
     }

@@ -11,8 +11,8 @@
 //! 2. without any lock, it has every running thread pass a memory barrier. From now on, as long as the thread local
 //!    points elsewhere, no new pop or push begins on the cache, and at most *one* is under way: that which had read the
 //!    thread local before, of a thread that was interrupted in the midst of it, perhaps;
-//! 3. under the lock again it looks whether the thread local still points elsewhere. If not, the owner has been in a slow
-//!    path since, and the release leaves the cache alone. If so, it has not: only its slow paths point it back;
+//! 3. under the lock again it looks whether the thread local still points elsewhere (`detached`). If not, the owner has been
+//!    in a slow path since, and the release leaves the cache alone. If so, it has not: only its slow paths point it back;
 //! 4. the one pop or push reads or writes the top of one stack, so from each stack all entries below the top are the
 //!    release's to take. It notes how many (`robbed`) and leaves `len` alone, which the pending pop or push may yet write.
 //!
@@ -25,8 +25,9 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::lock::Lock;
+use crate::os::ThreadMark;
 use crate::size_class::{CLASSES, MAGAZINE_SLOTS, SizeClass};
-use crate::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::units::UnitIndex;
 
 /// Slots that a new magazine may hold: small, so that a thread that lives shortly takes little.
@@ -144,10 +145,13 @@ pub(crate) struct ThreadCache {
     robbed: [AtomicU32; CLASSES],
     /// Whether any of these is not 0.
     is_robbed: AtomicBool,
-    /// The owner's thread local that points here, while it has one. Changed under the lock.
+    /// Whether a release has pointed the owner's thread local elsewhere since the owner's last slow path. Changed under
+    /// the lock. The thread local itself may be gone when this is asked.
+    pub(crate) detached: AtomicBool,
+    /// The owner's thread local that points here, if there is an owner that others can reach. Changed under the lock.
     pub(crate) pointer: AtomicPtr<AtomicPtr<ThreadCache>>,
-    /// The number of the owner.
-    pub(crate) owner: AtomicI32,
+    /// The owner. Used under the lock.
+    pub(crate) owner: Cell<ThreadMark>,
     /// Held for all but the fast path.
     pub(crate) lock: Lock<()>,
     /// What the capacity of each magazine was last, for this thread or the one before.
@@ -187,8 +191,9 @@ impl ThreadCache {
             magazines: [const { Magazine::empty() }; CLASSES],
             robbed: [const { AtomicU32::new(0) }; CLASSES],
             is_robbed: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
             pointer: AtomicPtr::new(core::ptr::null_mut()),
-            owner: AtomicI32::new(0),
+            owner: Cell::new(ThreadMark { process: 0, thread: 0, robust_list: 0 }),
             lock: Lock::new(()),
             widths: [const { Cell::new(0) }; CLASSES],
             current: [const { Cell::new(UnitIndex::NIL.0) }; CLASSES],
@@ -261,6 +266,14 @@ impl ThreadCache {
         old < most
     }
 
+    /// Says who the owner is, and where its thread local is if others can reach it. The caller holds the lock.
+    pub(crate) fn belongs_to(&self, owner: ThreadMark, pointer: *mut AtomicPtr<ThreadCache>) {
+        self.owner.set(owner);
+        let pointer = if owner.can_be_found() { pointer } else { core::ptr::null_mut() };
+        // Relaxed: the lock orders it.
+        self.pointer.store(pointer, Ordering::Relaxed);
+    }
+
     /// Closes all magazines, which are empty, for the next thread.
     pub(crate) fn close(&self) {
         self.magazines.iter().for_each(|magazine| magazine.capacity.set(0));
@@ -290,8 +303,11 @@ impl ThreadCache {
         magazine.entries(from, to)
     }
 
-    /// Moves what a release has left of the stacks to their bottoms. Only the owner calls this, under the lock.
+    /// Moves what a release has left of the stacks to their bottoms. Only the owner calls this, under the lock, before it
+    /// points its thread local back.
     pub(crate) fn mend(&self) {
+        // Relaxed: the lock orders it.
+        self.detached.store(false, Ordering::Relaxed);
         if !self.is_robbed.load(Ordering::Relaxed) {
             return;
         }

@@ -8,7 +8,8 @@ use core::fmt::{self, Write};
 
 use crate::heap::Heap;
 use crate::large::DOOMED;
-use crate::os::Os;
+use crate::lock;
+use crate::os::{Linux, Os};
 use crate::size_class::SizeClass;
 use crate::span::SpanState;
 use crate::sync::Ordering;
@@ -98,6 +99,25 @@ impl fmt::Display for Report {
         }
         f.write_str(")")
     }
+}
+
+/// Ends a debug build's process, with one line on stderr, if the calling thread holds a lock of the heap: what allocates,
+/// frees or calls a user's code then could wait for itself. A release build does not look.
+#[inline]
+#[doc(hidden)]
+pub fn assert_unlocked(what: &str) {
+    if lock::held() > 0 {
+        locked(what);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn locked(what: &str) -> ! {
+    let mut line = Line { bytes: [0; Line::ROOM], len: 0 };
+    // As in `tell`.
+    let _ = writeln!(line, "ebbtide: {what}, on a thread that holds a lock of the heap");
+    Linux::new().fatal(line.bytes.get(..line.len).unwrap_or_default())
 }
 
 impl<O: Os> Heap<O> {

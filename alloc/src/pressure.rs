@@ -5,6 +5,7 @@
 //! The hook runs on the thread that came by, and may allocate. A panic in it ends the process.
 
 use crate::counters::Counters;
+use crate::misuse::assert_unlocked;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 #[derive(Debug)]
@@ -93,6 +94,7 @@ impl Pressure {
     reason = "called from here alone; the ABI is what makes unwinding abort"
 )]
 extern "C" fn call(hook: fn()) {
+    assert_unlocked("a call of the pressure hook");
     hook();
 }
 

@@ -49,6 +49,12 @@ impl Registry {
         self.making.is_taken()
     }
 
+    /// Keeps others from making caches.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn lock_list<'a, O: Os>(&'a self, os: &'a O) -> crate::lock::Guard<'a, (), O> {
+        self.making.lock(os)
+    }
+
     pub(crate) fn lock_for_fork<O: Os>(&self, os: &O) {
         self.making.lock_for_fork(os);
     }

@@ -12,6 +12,7 @@ use core::cell::Cell;
 use crate::central::empty_cache;
 use crate::heap::HEAP;
 use crate::magazine::ThreadCache;
+use crate::misuse::assert_unlocked;
 use crate::os::Os;
 use crate::size_class::SizeClass;
 use crate::sync::{AtomicPtr, Ordering, compiler_fence, thread_local};
@@ -74,16 +75,30 @@ fn attach() -> Option<&'static ThreadCache> {
     point_to(ThreadCache::no_cache());
     let new = new?;
     let _busy = new.lock.lock(&HEAP.os);
-    new.owner.store(HEAP.os.thread_id(), Ordering::Relaxed);
-    CACHE.with(|pointer| new.pointer.store(core::ptr::from_ref(pointer).cast_mut(), Ordering::Relaxed));
+    own(new);
     HOME.set(Some(new));
     Some(new)
+}
+
+/// Says that a cache is the calling thread's. The caller holds its lock.
+fn own(cache: &ThreadCache) {
+    let mark = HEAP.os.mark_thread();
+    CACHE.with(|pointer| cache.belongs_to(mark, core::ptr::from_ref(pointer).cast_mut()));
+}
+
+/// The child of a fork: the one thread that goes on has another number.
+pub(crate) fn renew() {
+    if let Some(cache) = HOME.get() {
+        let _busy = cache.lock.lock(&HEAP.os);
+        own(cache);
+    }
 }
 
 /// A slot when the magazine is empty. Null without memory.
 #[cold]
 #[inline(never)]
 pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
+    assert_unlocked("an allocation");
     let refilled = with_cache(|cache| {
         let magazine = cache.magazine(class);
         magazine.pop().or_else(|| HEAP.refill(cache, class).then(|| magazine.pop()).flatten())
@@ -100,6 +115,7 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
+    assert_unlocked("a free");
     let counted = with_cache(|cache| HEAP.make_room(cache, class, slot));
     if counted.is_none() {
         HEAP.give_one(class, slot);

@@ -1,8 +1,9 @@
 //! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, a generator,
-//! how long they wait.
+//! trials in processes of their own, how long they wait.
 
 pub mod block;
 pub mod memory;
 pub mod patience;
 pub mod rng;
 pub mod signal;
+pub mod trial;

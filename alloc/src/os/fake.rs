@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::Mutex;
 
-use super::{Errno, Os, PageRange};
+use super::{Errno, Life, Os, PageRange, ThreadMark};
 use crate::sync::AtomicU32;
 use crate::units::PAGE;
 
@@ -252,12 +252,17 @@ impl Os for Fake {
 
     fn watch_forks(&self) {}
 
-    fn thread_id(&self) -> i32 {
-        1
+    fn mark_thread(&self) -> ThreadMark {
+        ThreadMark { process: 1, thread: 1, robust_list: 1 }
     }
 
-    fn thread_lives(&self, id: i32) -> bool {
-        id >= 0
+    /// A test has a thread be over by the number -1, and be unknown by -2.
+    fn thread_life(&self, mark: ThreadMark) -> Life {
+        match mark.thread {
+            -1 => Life::Over,
+            -2 => Life::Unknown,
+            _ => Life::Lives,
+        }
     }
 
     fn watch_thread_exit(&self) -> bool {

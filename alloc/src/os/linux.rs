@@ -10,20 +10,20 @@ use core::ptr::NonNull;
 
 use static_assertions::const_assert_eq;
 
+use super::threads::{self, Life, ThreadMark, Watch};
 use super::{Errno, Os, PageRange};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::AtomicU32;
 use crate::units::PAGE;
 
 /// The running kernel.
 #[derive(Debug)]
 pub(crate) struct Linux {
-    /// The key whose destructor tells of a thread's end, plus one. 0: not yet made; `u32::MAX`: refused.
-    exit_key: AtomicU32,
+    watch: Watch,
 }
 
 impl Linux {
     pub(crate) const fn new() -> Self {
-        Self { exit_key: AtomicU32::new(0) }
+        Self { watch: Watch::new() }
     }
 
     /// Undoes a move that went half way: a range of several mappings is moved one by one.
@@ -45,50 +45,10 @@ impl Linux {
             }
         }
     }
-
-    /// The key, made at the first call.
-    fn exit_key(&self) -> Option<libc::pthread_key_t> {
-        let mut key = self.exit_key.load(Ordering::Acquire);
-        if key == 0 {
-            let mut made: libc::pthread_key_t = 0;
-            // SAFETY: `made` is a valid place; the destructor has the signature asked for.
-            let refused = unsafe { libc::pthread_key_create(&raw mut made, Some(thread_exits)) } != 0;
-            let new = if refused { u32::MAX } else { made + 1 };
-            // Release: who reads the key finds it made. The loser of a race gives its key back.
-            match self.exit_key.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => key = new,
-                Err(winner) => {
-                    if !refused {
-                        // SAFETY: this thread made the key and nobody else knows it.
-                        unsafe { libc::pthread_key_delete(made) };
-                    }
-                    key = winner;
-                }
-            }
-        }
-        (key != u32::MAX).then(|| key - 1)
-    }
-}
-
-/// Runs when a thread that asked for it ends, after the destructors of Rust's thread locals.
-unsafe extern "C" fn thread_exits(_value: *mut c_void) {
-    crate::thread::exit();
-}
-
-unsafe extern "C" fn fork_begins() {
-    crate::fork::before();
-}
-
-unsafe extern "C" fn fork_ends() {
-    crate::fork::in_parent();
-}
-
-unsafe extern "C" fn child_begins() {
-    crate::fork::in_child();
 }
 
 /// Runs `call`, which answers -1 for an error, and puts errno back.
-fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
+pub(super) fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     // SAFETY: the place of errno is valid for the thread's life.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above; only this thread uses it.
@@ -264,26 +224,19 @@ impl Os for Linux {
     }
 
     fn watch_forks(&self) {
-        // SAFETY: the handlers have the signature asked for and stay for ever. A refusal (no memory) leaves forks as
-        // they would be without this.
-        unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(child_begins)) };
+        self.watch.watch_forks();
     }
 
-    fn thread_id(&self) -> i32 {
-        // SAFETY: the call takes nothing and cannot fail.
-        unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+    fn mark_thread(&self) -> ThreadMark {
+        threads::mark_thread()
     }
 
-    fn thread_lives(&self, id: i32) -> bool {
-        // SAFETY: signal 0 is never delivered; the call only looks whether the thread is there.
-        let gone = checked(|| unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, 0) });
-        gone != Err(Errno(libc::ESRCH))
+    fn thread_life(&self, mark: ThreadMark) -> Life {
+        threads::thread_life(mark)
     }
 
     fn watch_thread_exit(&self) -> bool {
-        let Some(key) = self.exit_key() else { return false };
-        // SAFETY: the key is made and never deleted. Any value but null has the destructor run.
-        unsafe { libc::pthread_setspecific(key, NonNull::<c_void>::dangling().as_ptr()) == 0 }
+        self.watch.watch_thread_exit()
     }
 
     fn fatal(&self, line: &[u8]) -> ! {

@@ -11,11 +11,14 @@
 #![allow(unsafe_code, reason = "the calls act on raw memory")]
 
 mod linux;
+mod pinned;
+mod threads;
 
 #[cfg(test)]
 pub(crate) mod fake;
 
 pub(crate) use linux::Linux;
+pub(crate) use threads::{Life, ThreadMark};
 
 use core::ptr::NonNull;
 
@@ -118,14 +121,15 @@ pub(crate) trait Os: Sync {
     /// be had.
     fn barrier(&self) -> bool;
 
-    /// Has the functions of [`crate::fork`] called around each fork. Asked once.
+    /// Has the functions of [`crate::fork`] called around each fork, and keeps the object that holds them in memory. The
+    /// first call counts.
     fn watch_forks(&self);
 
-    /// The number of the calling thread.
-    fn thread_id(&self) -> i32;
+    /// What tells the calling thread from others.
+    fn mark_thread(&self) -> ThreadMark;
 
-    /// Whether a thread of this process with that number goes on.
-    fn thread_lives(&self, id: i32) -> bool;
+    /// What became of a thread.
+    fn thread_life(&self, mark: ThreadMark) -> Life;
 
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;

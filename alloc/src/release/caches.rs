@@ -7,7 +7,7 @@
 use crate::central::empty_cache;
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
-use crate::os::Os;
+use crate::os::{Life, Os};
 use crate::size_class::SizeClass;
 use crate::span::Access;
 use crate::sync::{AtomicPtr, Ordering};
@@ -33,11 +33,17 @@ impl<O: Os> Heap<O> {
         if pointer.is_null() {
             return false;
         }
-        if !self.os.thread_lives(cache.owner.load(Ordering::Relaxed)) {
-            self.inherit(cache);
-            return false;
+        match self.os.thread_life(cache.owner.get()) {
+            Life::Lives => {}
+            Life::Over => {
+                self.inherit(cache);
+                return false;
+            }
+            Life::Unknown => return false,
         }
         Self::owners_pointer(pointer).store(ThreadCache::no_cache(), Ordering::Relaxed);
+        // Relaxed: the lock orders it.
+        cache.detached.store(true, Ordering::Relaxed);
         true
     }
 
@@ -48,10 +54,8 @@ impl<O: Os> Heap<O> {
                 continue;
             }
             let Some(_guard) = cache.lock.try_lock(&self.os) else { return };
-            let pointer = cache.pointer.load(Ordering::Relaxed);
-            if pointer.is_null()
-                || Self::owners_pointer(pointer).load(Ordering::Relaxed) != ThreadCache::no_cache()
-            {
+            // Relaxed: the lock orders it.
+            if !cache.detached.load(Ordering::Relaxed) {
                 return;
             }
             let slots = cache.rob(class);
@@ -75,9 +79,12 @@ impl<O: Os> Heap<O> {
     /// The thread local of a cache's owner.
     #[allow(unsafe_code, reason = "reaches the thread local of another thread")]
     fn owners_pointer<'a>(pointer: *mut AtomicPtr<ThreadCache>) -> &'a AtomicPtr<ThreadCache> {
-        // SAFETY: a thread notes the address of its thread local in its cache under the lock, and clears it under the
-        // lock before that thread local goes away, unless it ends without a word. The caller holds the lock and saw it
-        // set, and at the beginning of this release it saw the thread.
+        // SAFETY: the pointer was set under the lock, which the caller holds, and was seen to be set since. A thread that
+        // tells of its end clears it under the lock before its thread locals go, so they are there. One that ends without
+        // a word was seen to live just now, by what the kernel forgets before its thread locals can go. It would have to
+        // run from there through the rest of its end, and another thread to unmap its stack, before the caller's next
+        // instruction: nothing rules that out. A store that the kernel makes (process_vm_writev) would fail instead of
+        // fault, but need not be atomic to the owner, which may be reading.
         unsafe { &*pointer }
     }
 }

@@ -91,7 +91,7 @@ macro_rules! integers {
     )*};
 }
 
-integers!(AtomicI32: i32, AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);
+integers!(AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);
 pub(crate) type AtomicBool = Atomic<bool>;
 pub(crate) type AtomicPtr<T> = Atomic<*mut T>;
 

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "the tests write into what the heap hands out")]
 
 mod failure;
+mod forks;
 mod misuse;
 mod ops;
 mod races;

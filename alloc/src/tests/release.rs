@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use super::{allocate, check_identities, empty_cache, free, heap, take_cache};
 use crate::hardened::HARDENED;
 use crate::magazine::ThreadCache;
+use crate::os::ThreadMark;
 use crate::os::fake::Call;
 use crate::report::{BlockReason, ReleaseOptions};
 use crate::size_class::SizeClass;
@@ -183,7 +184,12 @@ fn the_cache_of_a_thread_that_ended_without_a_word_is_inherited() {
     assert!(lost.held_bytes() >= 25_000);
     // Its thread local is gone: to write there would be a fault.
     lost.pointer.store(core::ptr::without_provenance_mut(64), Ordering::Relaxed);
-    lost.owner.store(-1, Ordering::Relaxed);
+    let mark = |thread| ThreadMark { process: 1, thread, robust_list: 1 };
+    lost.owner.set(mark(-2));
+    let held = lost.held_bytes();
+    heap.release(ReleaseOptions::new());
+    assert_eq!(lost.held_bytes(), held, "nobody knows whether its owner goes on");
+    lost.owner.set(mark(-1));
     heap.release(ReleaseOptions::new());
     assert_eq!((heap.snapshot().heap_inuse, heap.snapshot().heap_free), (0, 0), "nothing is lost");
     heap.verify(Some(own)).unwrap();

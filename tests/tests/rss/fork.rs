@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
 const WORKERS: u64 = 4;
 const FORKS: u64 = 50;
 /// A child is done in milliseconds. One that is not by then waits for a lock that nobody frees.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Blocks of each worker that the main thread, and so each child, frees.
 const GIVEN: u64 = 200;
 
@@ -29,8 +29,8 @@ const GIVEN: u64 = 200;
 const STACK: usize = 64 << 20;
 
 /// What a child reports by its exit status.
-const CORRUPT: i32 = 2;
-const BROKEN: i32 = 3;
+pub(crate) const CORRUPT: i32 = 2;
+pub(crate) const BROKEN: i32 = 3;
 
 fn given(seed: u64) -> Block {
     Block::filled(50 + seed as usize * 7, seed)
@@ -76,16 +76,22 @@ fn live_on(blocks: &mut Vec<Block>, others_rested: bool) -> i32 {
     }
 }
 
-/// Forks, has the child live on, and returns its wait status. Ends a child that hangs.
-fn child_status(blocks: &mut Vec<Block>, others_rested: bool) -> Result<i32, String> {
+/// Forks, has the child do `work` and end with the status that it returns, and waits for the child's wait status. Ends a
+/// child that hangs.
+pub(crate) fn in_child(work: impl FnOnce() -> i32) -> Result<i32, String> {
     // SAFETY: the child uses the allocator and threads, which must work after fork, and leaves by _exit.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
-        let code = live_on(blocks, others_rested);
+        let code = work();
         // SAFETY: _exit ends the child without running anything of the parent's.
         unsafe { libc::_exit(code) };
     }
+    status_of(pid)
+}
+
+/// Waits for a child, and ends one that hangs.
+pub(crate) fn status_of(pid: libc::pid_t) -> Result<i32, String> {
     let (mut status, started) = (0, Instant::now());
     loop {
         // SAFETY: `status` is valid for writes, and `pid` is a child of this process that was not waited for yet.
@@ -104,6 +110,10 @@ fn child_status(blocks: &mut Vec<Block>, others_rested: bool) -> Result<i32, Str
             }
         }
     }
+}
+
+fn child_status(blocks: &mut Vec<Block>, others_rested: bool) -> Result<i32, String> {
+    in_child(|| live_on(blocks, others_rested))
 }
 
 fn fork_and_judge(blocks: &mut Vec<Block>, others_rested: bool) {

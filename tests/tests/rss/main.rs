@@ -9,6 +9,8 @@ mod busy;
 mod edges;
 mod ends;
 mod fork;
+mod fork_children;
+mod fork_handlers;
 mod harness;
 mod holes;
 mod idle;
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         edges::CASES,
         limits::CASES,
         fork::CASES,
+        fork_children::CASES,
+        fork_handlers::CASES,
         ends::CASES,
         busy::CASES,
         signals::CASES,

@@ -1,0 +1,212 @@
+//! Threads and forks: which thread is which, when one ends, and the functions to call around a fork.
+//!
+//! Which thread took a cache is told by three numbers, a [`ThreadMark`]: its process, its thread id, and the address of
+//! its robust list, which libc registers with the kernel for each thread and keeps beside the thread locals. The kernel
+//! forgets that address when the thread exits, before it clears the word on which libc waits to unmap or reuse the
+//! thread's stack. So as long as get_robust_list(2) names the address, the thread's stack and thread locals are mapped.
+//! A thread id that is used again has another list, or else the same stack: then the thread locals are there, too, if they
+//! lie beside it, as those of a program and the libraries it is linked with do. Those of a plugin come from malloc. So
+//! what is left to chance: a thread that ended without a word, whose number *and* stack another thread has, in a plugin.
+//!
+//! Invariant: errno is after each call what it was before.
+
+#![allow(unsafe_code, reason = "system calls and libc's threads")]
+
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+use super::linux::checked;
+use super::{Errno, pinned};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
+
+/// What tells a thread from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ThreadMark {
+    /// The number of its process: a child of a fork that ran no handlers has the caches, but not the threads, of its
+    /// parent.
+    pub(crate) process: i32,
+    pub(crate) thread: i32,
+    /// The address of its robust list; 0 if the kernel knows none, or does not say.
+    pub(crate) robust_list: usize,
+}
+
+impl ThreadMark {
+    /// Whether other threads can find out that the thread goes on. Otherwise nobody may reach for its thread locals.
+    pub(crate) fn can_be_found(self) -> bool {
+        self.robust_list != 0
+    }
+}
+
+/// What became of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It goes on, and its thread locals are mapped.
+    Lives,
+    /// It is over, for good.
+    Over,
+    /// It is ending, or another thread has its number, or it belongs to another process, or the kernel does not say.
+    Unknown,
+}
+
+/// What the process has registered with libc.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The key whose destructor tells of a thread's end, plus one. 0: not yet made; `u32::MAX`: refused.
+    exit_key: AtomicU32,
+    /// Whether the functions around forks are registered.
+    forks: AtomicBool,
+}
+
+impl Watch {
+    pub(super) const fn new() -> Self {
+        Self { exit_key: AtomicU32::new(0), forks: AtomicBool::new(false) }
+    }
+
+    /// Has [`crate::fork`] told of each fork, and this object stay. The first call counts.
+    pub(super) fn watch_forks(&self) {
+        // A linker that takes this function out of an archive takes the constructor with it.
+        #[cfg(all(target_os = "linux", not(miri), not(loom)))]
+        core::hint::black_box(&raw const AT_START);
+        // Relaxed: who sees `true` needs nothing of what the first caller does.
+        if !self.forks.swap(true, Ordering::Relaxed) {
+            pinned::pin();
+            // SAFETY: the handlers have the signature asked for and stay for ever. A refusal (no memory) leaves forks
+            // as they would be without this.
+            unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(child_begins)) };
+        }
+    }
+
+    /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
+    pub(super) fn watch_thread_exit(&self) -> bool {
+        let Some(key) = self.exit_key() else { return false };
+        // SAFETY: the key is made and never deleted. Any value but null has the destructor run.
+        unsafe { libc::pthread_setspecific(key, NonNull::<c_void>::dangling().as_ptr()) == 0 }
+    }
+
+    /// The key, made at the first call.
+    fn exit_key(&self) -> Option<libc::pthread_key_t> {
+        let mut key = self.exit_key.load(Ordering::Acquire);
+        if key == 0 {
+            let mut made: libc::pthread_key_t = 0;
+            // SAFETY: `made` is a valid place; the destructor has the signature asked for.
+            let refused = unsafe { libc::pthread_key_create(&raw mut made, Some(thread_exits)) } != 0;
+            let new = if refused { u32::MAX } else { made + 1 };
+            // Release: who reads the key finds it made. The loser of a race gives its key back.
+            match self.exit_key.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => key = new,
+                Err(winner) => {
+                    if !refused {
+                        // SAFETY: this thread made the key and nobody else knows it.
+                        unsafe { libc::pthread_key_delete(made) };
+                    }
+                    key = winner;
+                }
+            }
+        }
+        (key != u32::MAX).then(|| key - 1)
+    }
+}
+
+/// Runs when a thread that asked for it ends, after the destructors of Rust's thread locals.
+unsafe extern "C" fn thread_exits(_value: *mut c_void) {
+    crate::thread::exit();
+}
+
+unsafe extern "C" fn fork_begins() {
+    crate::fork::before();
+}
+
+unsafe extern "C" fn fork_ends() {
+    crate::fork::in_parent();
+}
+
+unsafe extern "C" fn child_begins() {
+    crate::fork::in_child();
+}
+
+/// The calling thread.
+pub(super) fn mark_thread() -> ThreadMark {
+    // SAFETY: the calls take nothing and cannot fail.
+    let (process, thread) = unsafe { (libc::getpid(), libc::syscall(libc::SYS_gettid) as i32) };
+    ThreadMark { process, thread, robust_list: robust_list(0).unwrap_or(0) }
+}
+
+/// What became of a thread.
+pub(super) fn thread_life(mark: ThreadMark) -> Life {
+    // SAFETY: the call takes nothing and cannot fail.
+    let process = unsafe { libc::getpid() };
+    if mark.process != process {
+        return Life::Unknown;
+    }
+    // SAFETY: signal 0 is never delivered; the call only looks whether the process has such a thread.
+    match checked(|| unsafe { libc::syscall(libc::SYS_tgkill, process, mark.thread, 0) }) {
+        Err(Errno(libc::ESRCH)) => Life::Over,
+        Ok(_) if mark.can_be_found() && robust_list(mark.thread) == Ok(mark.robust_list) => Life::Lives,
+        _ => Life::Unknown,
+    }
+}
+
+/// The address of a thread's robust list; 0 names the caller.
+fn robust_list(thread: i32) -> Result<usize, Errno> {
+    let (mut head, mut len) = (0_usize, 0_usize);
+    let (head_at, len_at) = (&raw mut head, &raw mut len);
+    // SAFETY: the kernel writes one word to each of the two places, which are valid for that.
+    checked(|| unsafe { libc::syscall(libc::SYS_get_robust_list, thread, head_at, len_at) })?;
+    Ok(head)
+}
+
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+extern "C" fn at_start() {
+    use super::Os;
+    crate::heap::HEAP.os.watch_forks();
+}
+
+// A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and first after it: those of others then find all locks
+// free. Constructors run in the order of the numbers that their sections end in; a program's own begin at 101. Where
+// this does not run, the first thread that comes for a cache registers them.
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+#[used]
+// SAFETY: the loader calls each pointer in this section once, as a C function whose arguments may be ignored, when libc
+// is ready. `at_start` is such a function. It needs nothing that other constructors set up, allocates nothing of ours,
+// and does not panic.
+#[unsafe(link_section = ".init_array.00099")]
+static AT_START: extern "C" fn() = at_start;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_thread_is_found_while_it_goes_on() {
+        let own = mark_thread();
+        assert!(own.can_be_found(), "libc registers a robust list for each thread");
+        assert_eq!(thread_life(own), Life::Lives);
+        let (send, marks) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            send.send(mark_thread()).unwrap();
+            let _ = wait.recv();
+        });
+        let mark = marks.recv().unwrap();
+        assert_ne!(mark.robust_list, own.robust_list);
+        assert_eq!(thread_life(mark), Life::Lives);
+        drop(go);
+        other.join().unwrap();
+        // It was joined, so its thread locals may be gone; its number may be known for a moment yet.
+        assert_ne!(thread_life(mark), Life::Lives);
+        while thread_life(mark) != Life::Over {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_number_alone_is_no_thread() {
+        let own = mark_thread();
+        let other_list = ThreadMark { robust_list: own.robust_list + 64, ..own };
+        assert_eq!(thread_life(other_list), Life::Unknown, "the number is used again");
+        assert_eq!(thread_life(ThreadMark { robust_list: 0, ..own }), Life::Unknown);
+        assert_eq!(thread_life(ThreadMark { process: own.process + 1, ..own }), Life::Unknown);
+        assert_eq!(thread_life(ThreadMark { thread: i32::MAX, ..own }), Life::Over);
+    }
+}
