@@ -1,5 +1,5 @@
-//! A random walk through all of ebbtide: threads, forks to depth 3, blocks, maps, sets, releases, policies, limits and
-//! callbacks, drawn from a seed and bounded by a number of operations.
+//! A random walk through all of ebbtide: threads, forks to depth 3, plugins, blocks, maps, sets, releases, policies, limits
+//! and callbacks, drawn from a seed and bounded by a number of operations.
 //!
 //! Each trial is one seed and runs in a process tree of its own. All processes check the patterns in their blocks, compare
 //! maps and sets with oracles, verify the heap whenever all of their threads rest, and have a watchdog that says which
@@ -22,7 +22,12 @@ mod blocks;
 mod board;
 mod callbacks;
 mod children;
+mod fault;
+#[expect(dead_code, reason = "the trials of plugins use the rest")]
+#[path = "../plugins/host.rs"]
+mod host;
 mod maps;
+mod plugins;
 mod process;
 mod say;
 mod settings;
@@ -67,9 +72,16 @@ fn main() -> ExitCode {
             vec![Trial::test("soak", move || run_soak(length, first, operations, nocapture))]
         }
         (None, Some(seed)) => vec![walk(seed)],
-        (None, None) => SEEDS.map(walk).collect(),
+        (None, None) => SEEDS.map(walk).chain(of_the_walk_itself()).collect(),
     };
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The checks of the walk see something.
+fn of_the_walk_itself() -> [Trial; 2] {
+    let hang = || tree::find(fault::HANG, &["HANGS: an operation does not end", "(operation 6) for", "held"]);
+    let overwrite = || tree::find(fault::OVERWRITE, &["was overwritten", "after 1 forks"]);
+    [Trial::test("finds_a_hang", hang), Trial::test("finds_a_stray_write", overwrite)]
 }
 
 /// Takes `--soak SECONDS` out of the arguments.
