@@ -7,11 +7,12 @@
 //!
 //! | what | command |
 //! |---|---|
-//! | half a minute | `cargo test -p ebbtide-tests --test walk` |
-//! | one seed | `EBBTIDE_WALK_SEED=7 cargo test -p ebbtide-tests --test walk` |
-//! | a longer walk | `EBBTIDE_WALK_OPS=100000 cargo test -p ebbtide-tests --test walk` |
-//! | a soak of ten minutes, fresh seeds one after the other | `cargo test -p ebbtide-tests --release --test walk -- --soak 600` |
+//! | half a minute | `cargo test -p ebbtide-tests --examples --test walk` |
+//! | one seed | `EBBTIDE_WALK_SEED=7 cargo test -p ebbtide-tests --examples --test walk` |
+//! | a longer walk | `EBBTIDE_WALK_OPS=100000 cargo test -p ebbtide-tests --examples --test walk` |
+//! | ten minutes of fresh seeds | `cargo test -p ebbtide-tests --release --examples --test walk -- --soak 600` |
 //!
+//! `--examples` has the plugins built. Without them the walk leaves plugins out, and says so.
 //! `EBBTIDE_WALK_OPS` is the number of operations of a process tree. `EBBTIDE_WALK_WITHOUT=fork,callback` leaves
 //! operations out, to see which of them a failure needs. A soak begins with `EBBTIDE_WALK_SEED`, 1000 by default.
 //! `EBBTIDE_TEST_PATIENCE` is a factor for all timeouts.
@@ -60,6 +61,11 @@ fn main() -> ExitCode {
     let operations = number(OPERATIONS).unwrap_or(DEFAULT_OPERATIONS);
     if let Some(seed) = number(tree::TREE) {
         process::root(seed, operations);
+    }
+    if !plugins::are_there() {
+        eprintln!(
+            "walk: no plugins, since they were not built: cargo test -p ebbtide-tests --examples --test walk"
+        );
     }
     let (soak, arguments) = soak_of(std::env::args());
     let arguments = Arguments::from_iter(arguments);

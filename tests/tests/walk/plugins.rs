@@ -26,6 +26,13 @@ pub(crate) fn loader() -> Option<MutexGuard<'static, ()>> {
     LOADER.try_lock().ok()
 }
 
+/// Whether they were built. `cargo test --test walk` alone does not.
+pub(crate) fn are_there() -> bool {
+    let Ok(program) = std::env::current_exe() else { return false };
+    let folder = program.ancestors().nth(2).map(|folder| folder.join("examples"));
+    folder.is_some_and(|folder| KNOWN.iter().all(|(name, _)| folder.join(format!("lib{name}.so")).exists()))
+}
+
 /// Loads a plugin, has it work, and unloads it.
 pub(crate) fn load(worker: &mut Worker) {
     let rng = &mut worker.rng;

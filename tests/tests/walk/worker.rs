@@ -54,7 +54,11 @@ static LEFT_OUT: LazyLock<BTreeSet<usize>> = LazyLock::new(|| {
     let index = |name: &str| OPERATIONS.iter().position(|operation| operation.name == name);
     let known =
         |name: &str| index(name).unwrap_or_else(|| panic!("{WITHOUT}: there is no operation {name:?}"));
-    names.split(',').filter(|name| !name.is_empty()).map(known).collect()
+    let mut names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+    if !plugins::are_there() {
+        names.push("plugin");
+    }
+    names.into_iter().map(known).collect()
 });
 
 /// Whether the operation of that name is left out.
