@@ -7,12 +7,13 @@
 //!
 //! | what | command |
 //! |---|---|
-//! | half a minute | `cargo test -p ebbtide-tests --examples --test walk` |
-//! | one seed | `EBBTIDE_WALK_SEED=7 cargo test -p ebbtide-tests --examples --test walk` |
-//! | a longer walk | `EBBTIDE_WALK_OPS=100000 cargo test -p ebbtide-tests --examples --test walk` |
-//! | ten minutes of fresh seeds | `cargo test -p ebbtide-tests --release --examples --test walk -- --soak 600` |
+//! | half a minute | `cargo test -p ebbtide-tests --test walk` |
+//! | one seed | `EBBTIDE_WALK_SEED=7 cargo test -p ebbtide-tests --test walk` |
+//! | a longer walk | `EBBTIDE_WALK_OPS=100000 cargo test -p ebbtide-tests --test walk` |
+//! | ten minutes of fresh seeds | `cargo test -p ebbtide-tests --release --test walk -- --soak 600` |
 //!
-//! `--examples` has the plugins built. Without them the walk leaves plugins out, and says so.
+//! `cargo test` of the whole package builds the plugins, too; `cargo build -p ebbtide-tests --examples` (with `--release`
+//! before tests with `--release`) builds them alone. Without them the walk leaves plugins out, and says so.
 //! `EBBTIDE_WALK_OPS` is the number of operations of a process tree. `EBBTIDE_WALK_WITHOUT=fork,callback` leaves
 //! operations out, to see which of them a failure needs. A soak begins with `EBBTIDE_WALK_SEED`, 1000 by default.
 //! `EBBTIDE_TEST_PATIENCE` is a factor for all timeouts.
@@ -47,10 +48,10 @@ static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
 pub(crate) const SEED: &str = "EBBTIDE_WALK_SEED";
 pub(crate) const OPERATIONS: &str = "EBBTIDE_WALK_OPS";
 
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=6;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
 const FIRST_OF_SOAK: u64 = 1000;
 /// Half a minute for all seeds on two idle cores.
-const DEFAULT_OPERATIONS: u32 = 6000;
+const DEFAULT_OPERATIONS: u32 = 12_000;
 
 fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
     let value = std::env::var(variable).ok()?;
@@ -63,9 +64,7 @@ fn main() -> ExitCode {
         process::root(seed, operations);
     }
     if !plugins::are_there() {
-        eprintln!(
-            "walk: no plugins, since they were not built: cargo test -p ebbtide-tests --examples --test walk"
-        );
+        eprintln!("walk: no plugins, since they were not built: cargo test -p ebbtide-tests --test walk");
     }
     let (soak, arguments) = soak_of(std::env::args());
     let arguments = Arguments::from_iter(arguments);

@@ -24,8 +24,7 @@ const LONGEST_OPERATION: Duration = Duration::from_millis(20);
 pub(crate) fn walk(seed: u64, operations: u32, nocapture: bool) -> Result<(), Failed> {
     run(seed, operations, nocapture, "")?.map_err(|said| {
         let (seeds, count) = (crate::SEED, crate::OPERATIONS);
-        let again =
-            format!("{seeds}={seed} {count}={operations} cargo test -p ebbtide-tests --examples --test walk");
+        let again = format!("{seeds}={seed} {count}={operations} cargo test -p ebbtide-tests --test walk");
         format!("{said}to walk the same way again, as far as threads do: {again}").into()
     })
 }
