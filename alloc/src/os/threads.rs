@@ -134,18 +134,22 @@ pub(super) fn mark_thread() -> ThreadMark {
 /// Whether the kernel answers the calls that [`thread_life`] makes. It asks them of the caller.
 pub(super) fn can_be_identified() -> bool {
     let own = mark_thread();
-    robust_list(0).is_ok() && thread_life(own) != Life::Over
+    signal_nothing(own).is_ok() && robust_list(own.thread).is_ok()
+}
+
+/// Looks whether the calling process has a thread.
+fn signal_nothing(mark: ThreadMark) -> Result<i64, Errno> {
+    // SAFETY: signal 0 is never delivered.
+    checked(|| unsafe { libc::syscall(libc::SYS_tgkill, mark.process, mark.thread, 0) })
 }
 
 /// What became of a thread.
 pub(super) fn thread_life(mark: ThreadMark) -> Life {
     // SAFETY: the call takes nothing and cannot fail.
-    let process = unsafe { libc::getpid() };
-    if mark.process != process {
+    if mark.process != unsafe { libc::getpid() } {
         return Life::Unknown;
     }
-    // SAFETY: signal 0 is never delivered; the call only looks whether the process has such a thread.
-    match checked(|| unsafe { libc::syscall(libc::SYS_tgkill, process, mark.thread, 0) }) {
+    match signal_nothing(mark) {
         Err(Errno(libc::ESRCH)) => Life::Over,
         Ok(_) if mark.can_be_found() && robust_list(mark.thread) == Ok(mark.robust_list) => Life::Lives,
         _ => Life::Unknown,

@@ -59,6 +59,11 @@ impl Held {
         self.check_first(self.block.size());
     }
 
+    /// What a stray write does.
+    pub(crate) fn overwrite(&mut self) {
+        write(&mut self.block, !self.seed, self.filled);
+    }
+
     fn check_first(&self, len: usize) {
         let (block, seed) = (&self.block, self.seed);
         let whole = if self.filled { block.holds(seed, len) } else { block.bears(seed, len) };

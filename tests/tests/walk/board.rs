@@ -80,9 +80,10 @@ pub(crate) fn set_up() {
     assert_ne!(at, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
     // Release: pairs with `board`.
     BOARD.store(at.cast(), Release);
-    board().rows[0].state.store(TAKEN, Relaxed);
-    board().rows[0].parent.store(usize::MAX, Relaxed);
-    board().rows[0].pid.store(std::process::id() as i32, Relaxed);
+    let root = &board().rows[0];
+    root.state.store(TAKEN, Relaxed);
+    root.clear(usize::MAX, 0, 0);
+    become_row(0);
 }
 
 pub(crate) fn board() -> &'static Board {
@@ -118,23 +119,26 @@ pub(crate) fn claim_row(depth: u32, seed: u64) -> Option<usize> {
         .iter()
         .position(|row| row.state.compare_exchange(FREE, REAPED, Acquire, Relaxed).is_ok())?;
     let row = &board.rows[index];
-    row.parent.store(own_index(), Relaxed);
-    row.pid.store(0, Relaxed);
-    row.depth.store(depth, Relaxed);
-    row.seed.store(seed, Relaxed);
-    row.beats.store(0, Relaxed);
-    for slot in &row.slots {
-        slot.taken.store(false, Relaxed);
-        slot.doing.store(RESTING, Relaxed);
-        slot.number.store(0, Relaxed);
-        slot.since.store(0, Relaxed);
-    }
+    row.clear(own_index(), depth, seed);
     // Release: publishes the above.
     row.state.store(TAKEN, Release);
     Some(index)
 }
 
 impl Row {
+    fn clear(&self, parent: usize, depth: u32, seed: u64) {
+        self.parent.store(parent, Relaxed);
+        self.pid.store(0, Relaxed);
+        self.depth.store(depth, Relaxed);
+        self.seed.store(seed, Relaxed);
+        self.beats.store(0, Relaxed);
+        for slot in &self.slots {
+            slot.taken.store(false, Relaxed);
+            slot.rest(RESTING);
+            slot.number.store(0, Relaxed);
+        }
+    }
+
     /// Whether this is a child of the calling process that it can wait for. Then nobody else does until
     /// [`put_back`](Self::put_back) or [`free`](Self::free).
     pub(crate) fn take_child(&self) -> Option<i32> {

@@ -9,10 +9,11 @@ use ebbtide::Policy;
 use ebbtide_tests::signal::now;
 
 use crate::board::{self, PROCESSES, Row, board};
+use crate::plugins;
 use crate::process::{self, process};
 use crate::say::say;
 use crate::watchdog::{self, end};
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
 pub(crate) const DEEPEST: u32 = 3;
 /// Operations that a child gets of its parent's budget at most.
@@ -60,9 +61,11 @@ enum Fork {
 
 fn fork_into_row(seed: u64) -> Fork {
     let depth = process().depth + 1;
-    if depth > DEEPEST || board().failed.load(Relaxed) {
+    if depth > DEEPEST || board().failed.load(Relaxed) || worker::is_left_out("fork") {
         return Fork::None;
     }
+    // Until both have gone on: the child frees its own copy.
+    let Some(_loader) = plugins::loader() else { return Fork::None };
     let Some(row) = board::claim_row(depth, seed) else { return Fork::None };
     // SAFETY: the child uses the allocator, threads and what else a program uses, which is what the walk is about, and
     // takes none of the locks of other threads but by trying.

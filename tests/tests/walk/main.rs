@@ -1,5 +1,5 @@
-//! A random walk through all of ebbtide: threads, forks to depth 3, blocks, maps, sets, releases, policies, limits and
-//! callbacks, drawn from a seed and bounded by a number of operations.
+//! A random walk through all of ebbtide: threads, forks to depth 3, plugins, blocks, maps, sets, releases, policies, limits
+//! and callbacks, drawn from a seed and bounded by a number of operations.
 //!
 //! Each trial is one seed and runs in a process tree of its own. All processes check the patterns in their blocks, compare
 //! maps and sets with oracles, verify the heap whenever all of their threads rest, and have a watchdog that says which
@@ -10,8 +10,10 @@
 //! | half a minute | `cargo test -p ebbtide-tests --test walk` |
 //! | one seed | `EBBTIDE_WALK_SEED=7 cargo test -p ebbtide-tests --test walk` |
 //! | a longer walk | `EBBTIDE_WALK_OPS=100000 cargo test -p ebbtide-tests --test walk` |
-//! | a soak of ten minutes, fresh seeds one after the other | `cargo test -p ebbtide-tests --release --test walk -- --soak 600` |
+//! | ten minutes of fresh seeds | `cargo test -p ebbtide-tests --release --test walk -- --soak 600` |
 //!
+//! `cargo test` of the whole package builds the plugins, too; `cargo build -p ebbtide-tests --examples` (with `--release`
+//! before tests with `--release`) builds them alone. Without them the walk leaves plugins out, and says so.
 //! `EBBTIDE_WALK_OPS` is the number of operations of a process tree. `EBBTIDE_WALK_WITHOUT=fork,callback` leaves
 //! operations out, to see which of them a failure needs. A soak begins with `EBBTIDE_WALK_SEED`, 1000 by default.
 //! `EBBTIDE_TEST_PATIENCE` is a factor for all timeouts.
@@ -22,7 +24,12 @@ mod blocks;
 mod board;
 mod callbacks;
 mod children;
+mod fault;
+#[expect(dead_code, reason = "the trials of plugins use the rest")]
+#[path = "../plugins/host.rs"]
+mod host;
 mod maps;
+mod plugins;
 mod process;
 mod say;
 mod settings;
@@ -41,10 +48,10 @@ static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
 pub(crate) const SEED: &str = "EBBTIDE_WALK_SEED";
 pub(crate) const OPERATIONS: &str = "EBBTIDE_WALK_OPS";
 
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=6;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
 const FIRST_OF_SOAK: u64 = 1000;
 /// Half a minute for all seeds on two idle cores.
-const DEFAULT_OPERATIONS: u32 = 6000;
+const DEFAULT_OPERATIONS: u32 = 12_000;
 
 fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
     let value = std::env::var(variable).ok()?;
@@ -55,6 +62,9 @@ fn main() -> ExitCode {
     let operations = number(OPERATIONS).unwrap_or(DEFAULT_OPERATIONS);
     if let Some(seed) = number(tree::TREE) {
         process::root(seed, operations);
+    }
+    if !plugins::are_there() {
+        eprintln!("walk: no plugins, since they were not built: cargo test -p ebbtide-tests --test walk");
     }
     let (soak, arguments) = soak_of(std::env::args());
     let arguments = Arguments::from_iter(arguments);
@@ -67,9 +77,16 @@ fn main() -> ExitCode {
             vec![Trial::test("soak", move || run_soak(length, first, operations, nocapture))]
         }
         (None, Some(seed)) => vec![walk(seed)],
-        (None, None) => SEEDS.map(walk).collect(),
+        (None, None) => SEEDS.map(walk).chain(of_the_walk_itself()).collect(),
     };
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The checks of the walk see something.
+fn of_the_walk_itself() -> [Trial; 2] {
+    let hang = || tree::find(fault::HANG, &["HANGS: an operation does not end", "(operation 6) for", "held"]);
+    let overwrite = || tree::find(fault::OVERWRITE, &["was overwritten", "after 1 forks"]);
+    [Trial::test("finds_a_hang", hang), Trial::test("finds_a_stray_write", overwrite)]
 }
 
 /// Takes `--soak SECONDS` out of the arguments.

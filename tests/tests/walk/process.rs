@@ -22,7 +22,7 @@ use crate::maps::{Chart, Club, Wide};
 use crate::say::say;
 use crate::watchdog::{self, end};
 use crate::worker::{self, Handle, Worker};
-use crate::{callbacks, children, settings};
+use crate::{callbacks, children, plugins, settings};
 
 const PLACES: usize = 4;
 /// Threads of a round.
@@ -233,6 +233,7 @@ fn quiet_point(process: &'static Process, threads: usize) {
     let policy = ebbtide::policy();
     end_background(threads);
     verify(process);
+    plugins::verify(process);
     let stats = settings::check_stats();
     let held = process.held.load(Relaxed) as u64;
     assert!(stats.heap_alloc >= held, "{held} bytes are in blocks: {stats:?}");

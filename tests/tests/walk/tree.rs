@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use ebbtide_tests::patience::patient;
 use libtest_mimic::Failed;
 
+use crate::fault;
+
 /// Tells a process that it is the root of a tree, and with which seed.
 pub(crate) const TREE: &str = "EBBTIDE_WALK_TREE";
 
@@ -20,8 +22,30 @@ const LONGEST_OPERATION: Duration = Duration::from_millis(20);
 
 /// Walks with `seed`, to the end.
 pub(crate) fn walk(seed: u64, operations: u32, nocapture: bool) -> Result<(), Failed> {
+    run(seed, operations, nocapture, "")?.map_err(|said| {
+        let (seeds, count) = (crate::SEED, crate::OPERATIONS);
+        let again = format!("{seeds}={seed} {count}={operations} cargo test -p ebbtide-tests --test walk");
+        format!("{said}to walk the same way again, as far as threads do: {again}").into()
+    })
+}
+
+/// Walks where something happens that must be found. The tree has to fail and to say what `expected` lists.
+pub(crate) fn find(fault: &str, expected: &[&str]) -> Result<(), Failed> {
+    const OPERATIONS: u32 = 2000;
+    let Err(said) = run(1, OPERATIONS, false, fault)? else { return Err("nothing was found".into()) };
+    match expected.iter().find(|expected| !said.contains(**expected)) {
+        None => Ok(()),
+        Some(missing) => Err(format!("{missing:?} is missing in what was said:\n{said}").into()),
+    }
+}
+
+/// Starts the tree and waits for its end. `Err` is what it said, if it did not end well.
+fn run(seed: u64, operations: u32, nocapture: bool, fault: &str) -> std::io::Result<Result<(), String>> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env(TREE, seed.to_string()).env(crate::OPERATIONS, operations.to_string());
+    command
+        .env(TREE, seed.to_string())
+        .env(crate::OPERATIONS, operations.to_string())
+        .env(fault::FAULT, fault);
     for variable in ["EBBTIDE_POLICY", "EBBTIDE_TRACE", "EBBTIDE_MEMORY_LIMIT"] {
         command.env_remove(variable);
     }
@@ -42,15 +66,10 @@ pub(crate) fn walk(seed: u64, operations: u32, nocapture: bool) -> Result<(), Fa
     let status = root.wait()?;
     let said = reader.join().unwrap_or_default();
     if in_time && status.success() {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let how = if in_time { status.to_string() } else { "it did not end in time".to_owned() };
-    let again = format!(
-        "{}={seed} {}={operations} cargo test -p ebbtide-tests --test walk",
-        crate::SEED,
-        crate::OPERATIONS
-    );
-    Err(format!("{how}\n{said}to walk the same way again, as far as threads do: {again}").into())
+    Ok(Err(format!("{how}\n{said}")))
 }
 
 /// Waits for the end of a process, which stays there to be waited for. False if it takes too long.

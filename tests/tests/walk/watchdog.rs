@@ -16,7 +16,7 @@ use ebbtide_tests::signal::{handle, now};
 
 use crate::board::{self, Row, board};
 use crate::say::say;
-use crate::worker;
+use crate::{fault, worker};
 
 /// Has a process write its report and end.
 pub(crate) const REPORT: i32 = libc::SIGUSR2;
@@ -29,7 +29,8 @@ pub(crate) const CHILD_FAILED: i32 = 22;
 /// An operation takes milliseconds, or a second on a busy machine. A child has less time than its parent, so that
 /// the process that hangs is the one that says so.
 const LONGEST: Duration = Duration::from_secs(30);
-const LESS_FOR_EACH_FORK: Duration = Duration::from_secs(5);
+/// A child has less by this part for each fork.
+const LESS: u64 = 6;
 
 static LONGEST_NS: AtomicU64 = AtomicU64::new(0);
 static SEEN_BEATS: AtomicU64 = AtomicU64::new(0);
@@ -37,7 +38,8 @@ static SEEN_AT: AtomicU64 = AtomicU64::new(0);
 
 /// In the root, once: reads the environment, and installs what children inherit.
 pub(crate) fn set_up() {
-    LONGEST_NS.store(patient(LONGEST).as_nanos() as u64, Relaxed);
+    let longest = if fault::is_hang() { fault::SHORT } else { LONGEST };
+    LONGEST_NS.store(patient(longest).as_nanos() as u64, Relaxed);
     handle(libc::SIGALRM, on_alarm);
     handle(REPORT, on_report);
     start();
@@ -64,7 +66,7 @@ pub(crate) fn start() {
 /// How long an operation of this process may take.
 pub(crate) fn longest_ns(depth: u32) -> u64 {
     let longest = LONGEST_NS.load(Relaxed);
-    longest - longest / (LONGEST.as_secs() / LESS_FOR_EACH_FORK.as_secs()) * u64::from(depth)
+    longest - longest / LESS * u64::from(depth)
 }
 
 extern "C" fn on_alarm(_: i32, _: *mut libc::siginfo_t, _: *mut c_void) {

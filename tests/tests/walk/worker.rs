@@ -10,7 +10,7 @@ use ebbtide_tests::rng::Rng;
 use crate::blocks::{self, Held};
 use crate::board::{self, Slot};
 use crate::process::{Place, Process};
-use crate::{callbacks, children, maps, settings};
+use crate::{callbacks, children, fault, maps, plugins, settings};
 
 /// Names of operations to leave out, to find out which ones a failure needs. Separated by commas.
 pub(crate) const WITHOUT: &str = "EBBTIDE_WALK_WITHOUT";
@@ -44,6 +44,7 @@ const OPERATIONS: &[Operation] = &[
     operation("stats", 20, settings::stats),
     operation("callback", 20, callbacks::change),
     operation("thread", 20, start_helper),
+    operation("plugin", 8, plugins::load),
     operation("fork", 14, children::fork_beside_threads),
     operation("reap", 10, children::reap),
 ];
@@ -53,8 +54,17 @@ static LEFT_OUT: LazyLock<BTreeSet<usize>> = LazyLock::new(|| {
     let index = |name: &str| OPERATIONS.iter().position(|operation| operation.name == name);
     let known =
         |name: &str| index(name).unwrap_or_else(|| panic!("{WITHOUT}: there is no operation {name:?}"));
-    names.split(',').filter(|name| !name.is_empty()).map(known).collect()
+    let mut names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+    if !plugins::are_there() {
+        names.push("plugin");
+    }
+    names.into_iter().map(known).collect()
 });
+
+/// Whether the operation of that name is left out.
+pub(crate) fn is_left_out(name: &str) -> bool {
+    LEFT_OUT.iter().any(|index| OPERATIONS[*index].name == name)
+}
 
 /// Before there are threads or forks: reads the environment.
 pub(crate) fn set_up() {
@@ -156,6 +166,7 @@ impl Worker {
         let slot = self.slot();
         slot.number.fetch_add(1, Relaxed);
         slot.begin(index as u32);
+        fault::happen(self);
         (OPERATIONS[index].run)(self);
         slot.rest(board::RESTING);
         board::count(index as u32);
