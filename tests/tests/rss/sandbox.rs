@@ -36,6 +36,7 @@ const FORBIDDEN: &[(&str, &[libc::c_long])] = &[
     ("mincore", &[libc::SYS_mincore]),
     ("mremap", &[libc::SYS_mremap]),
     ("tgkill", &[libc::SYS_tgkill]),
+    ("robust_list", &[libc::SYS_get_robust_list]),
     ("msync", &[libc::SYS_msync]),
     ("advice", &[]),
     #[cfg(target_arch = "x86_64")]
@@ -61,13 +62,13 @@ fn offers() -> [bool; 6] {
 }
 
 /// Those of the offers here that a filter leaves.
-fn left_by(what: &str, kills: bool) -> [bool; 6] {
+fn left_by(what: &str) -> [bool; 6] {
     let [moves, many, barrier, residency, advice, rss] = offers();
     let free = |name: &str| what != name && what != "all";
     [
         moves && free("mremap") && free("msync") && free("mincore"),
         many && free("process_madvise"),
-        barrier && free("membarrier") && (!kills || free("tgkill")),
+        barrier && free("membarrier") && free("tgkill") && free("robust_list"),
         residency && free("mincore"),
         advice && free("advice"),
         rss,
@@ -90,7 +91,7 @@ fn processes(action: u32, when: &str) {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.env(SANDBOX, name).env("RUST_BACKTRACE", "0");
         if when == "start" {
-            command.env(OFFERED, format!("{:?}", left_by(name, action == KILL)));
+            command.env(OFFERED, format!("{:?}", left_by(name)));
             let but = if name == "all" { "all but files" } else { name };
             let set =
                 move || if install(but, action) { Ok(()) } else { Err(std::io::Error::last_os_error()) };
@@ -104,7 +105,7 @@ fn processes(action: u32, when: &str) {
 
 /// Installs a filter for the calling thread. Allocates nothing.
 fn install(what: &str, action: u32) -> bool {
-    const MOST: usize = 32;
+    const MOST: usize = 48;
     let load = |offset: u32| libc::sock_filter {
         code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
         jt: 0,
@@ -258,6 +259,9 @@ fn work(what: &str, forbid: impl FnOnce()) {
 
     grow_blocks();
     grow_a_map();
+    // One that comes under the filter.
+    let young = std::thread::spawn(|| (0..2000).map(|at| vec![1_u8; at]).collect::<Vec<_>>());
+    assert_eq!(young.join().expect("it only allocates").len(), 2000);
     scatter(&mut blocks);
     let full = gauge.anonymous();
     assert!(full >= before + 16 * MIB, "{full} is not much more than {before}");
