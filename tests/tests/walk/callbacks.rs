@@ -88,6 +88,14 @@ fn unsubscribe() {
     drop(last);
 }
 
+fn allocate(rng: &mut Rng) {
+    let blocks: Vec<Held> = (0..rng.below(40)).filter_map(|_| Held::make(rng)).collect();
+    let place = process().places[rng.below(process().places.len())].try_lock();
+    if let Ok(mut place) = place {
+        place.blocks.extend(blocks);
+    }
+}
+
 fn called(kind: Kind, event: &Event<'_>) {
     assert!(!INSIDE.replace(true), "a callback hears of what it causes itself");
     let call = CALLS.fetch_add(1, Relaxed);
@@ -97,13 +105,7 @@ fn called(kind: Kind, event: &Event<'_>) {
     }
     match kind {
         Kind::Counts => {}
-        Kind::Allocates => {
-            let blocks: Vec<Held> = (0..rng.below(40)).filter_map(|_| Held::make(&mut rng)).collect();
-            let place = process().places[rng.below(process().places.len())].try_lock();
-            if let Ok(mut place) = place {
-                place.blocks.extend(blocks);
-            }
-        }
+        Kind::Allocates => allocate(&mut rng),
         Kind::Releases => {
             let report = ebbtide::release(ReleaseOptions::new().max_bytes(rng.below(2 << 20) as u64));
             assert!(report.blocked_bytes() < 1 << 40, "{report:?}");
@@ -122,7 +124,12 @@ fn called(kind: Kind, event: &Event<'_>) {
             settings::set_limit(&mut rng);
         }
         Kind::Subscribes => subscribe(KINDS[rng.below(KINDS.len())]),
-        Kind::Unsubscribes => unsubscribe(),
+        Kind::Unsubscribes => {
+            // Perhaps there is no subscription left when the limit is crossed.
+            (0..rng.range(1, MOST)).for_each(|_| unsubscribe());
+            settings::set_limit(&mut rng);
+            allocate(&mut rng);
+        }
         Kind::Forks => {
             if rng.below(10) == 0 {
                 children::fork_inside_a_call(rng.next_u64());

@@ -51,7 +51,7 @@ pub(crate) const OPERATIONS: &str = "EBBTIDE_WALK_OPS";
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
 const FIRST_OF_SOAK: u64 = 1000;
 /// Half a minute for all seeds on two idle cores.
-const DEFAULT_OPERATIONS: u32 = 12_000;
+const DEFAULT_OPERATIONS: u32 = 10_000;
 
 fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
     let value = std::env::var(variable).ok()?;
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         process::root(seed, operations);
     }
     if !plugins::are_there() {
-        eprintln!("walk: no plugins, since they were not built: cargo test -p ebbtide-tests --test walk");
+        eprintln!("walk: no plugins, since they were not built: cargo build -p ebbtide-tests --examples");
     }
     let (soak, arguments) = soak_of(std::env::args());
     let arguments = Arguments::from_iter(arguments);
