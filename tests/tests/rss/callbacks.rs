@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebbtide::{Event, HashMap, LimitCrossing, Policy, Subscription, on_event};
+use ebbtide_tests::patience::patient;
 
 use crate::fork_layers::{check, in_child};
 use crate::harness::{Case, MIB, start};
@@ -174,7 +175,7 @@ fn everything_inside_frees() {
             let done = &done;
             scope.spawn(move || {
                 while done.load(Ordering::SeqCst) < 60 {
-                    assert!(started.elapsed() < PATIENCE, "{done:?} calls came to their end");
+                    assert!(started.elapsed() < patient(PATIENCE), "{done:?} calls came to their end");
                     burst(24 * MIB, size);
                 }
             });
@@ -201,7 +202,7 @@ fn everything_in_the_background() {
     });
     let started = Instant::now();
     while here.load(Ordering::SeqCst) < 5 || done.load(Ordering::SeqCst) < 5 {
-        assert!(started.elapsed() < PATIENCE, "{here:?} calls on the thread, {done:?} came to their end");
+        assert!(started.elapsed() < patient(PATIENCE), "{here:?} calls on the thread, {done:?} came to their end");
         burst(64 * MIB, 50_000);
         thread::sleep(Duration::from_millis(100));
     }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use ebbtide::{Event, HashMap, Policy, Subscription, on_event};
 use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::patience::patient;
 
+use crate::fork::status_of;
 use crate::harness::{Case, MIB, StopOnDrop, start};
 
 pub(crate) const CASES: &[Case] = &[
@@ -23,8 +25,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "a_fork_amid_an_assertion_may_assert", run: amid_an_assertion },
 ];
 
-/// A child is done in milliseconds. One that is not by then waits for something that never comes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// What is not so by then waits for something that never comes.
+const PATIENCE: Duration = Duration::from_secs(10);
 const FORKS: u64 = 100;
 
 /// Forks and has the child do `work`. Returns what went wrong. A child that hangs is ended.
@@ -50,23 +52,9 @@ fn end_child(work: impl FnOnce() -> Result<(), String>) -> ! {
 
 /// Waits for a child, or ends it when patience does. Returns what went wrong.
 fn ended(pid: libc::pid_t) -> Result<(), String> {
-    let (mut status, started) = (0, Instant::now());
-    loop {
-        // SAFETY: `status` is valid for writes, and `pid` is a child of this process that was not waited for yet.
-        match unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) } {
-            0 if started.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
-            0 => {
-                // SAFETY: as above; the child is still there.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
-                // SAFETY: as above.
-                unsafe { libc::waitpid(pid, &raw mut status, 0) };
-                return Err(format!("a child hung for {PATIENCE:?}"));
-            }
-            waited => {
-                assert_eq!(waited, pid, "waitpid: {}", std::io::Error::last_os_error());
-                return if status == 0 { Ok(()) } else { Err(format!("wait status {status:#x} of a child")) };
-            }
-        }
+    match status_of(pid)? {
+        0 => Ok(()),
+        status => Err(format!("wait status {status:#x} of a child")),
     }
 }
 
@@ -268,7 +256,7 @@ fn inside_a_callback() {
 fn eventually(is_so: impl Fn() -> bool) -> bool {
     let started = Instant::now();
     while !is_so() {
-        if started.elapsed() > PATIENCE / 2 {
+        if started.elapsed() > patient(PATIENCE) {
             return false;
         }
         thread::sleep(Duration::from_millis(5));
