@@ -7,7 +7,7 @@
 //! # Who may touch what
 //! The owner pops and pushes without a lock, as long as its thread local points to the cache. Everything else, by
 //! the owner or by a release, holds the cache's lock. A release takes slots from the caches of threads that go on:
-//! 1. under the lock, so that the owner is in none of its slow paths, it points the owner's thread local elsewhere;
+//! 1. under the lock, so that the owner is in none of its slow paths, it points the owner's thread local to a closed cache;
 //! 2. without any lock, it has every running thread pass a memory barrier. From now on, as long as the thread local
 //!    points elsewhere, no new pop or push begins on the cache, and at most *one* is under way: that which had read the
 //!    thread local before, of a thread that was interrupted in the midst of it, perhaps;
@@ -23,6 +23,8 @@
 
 use core::cell::Cell;
 use core::ptr::NonNull;
+
+use static_assertions::const_assert;
 
 use crate::lock::Lock;
 use crate::os::ThreadMark;
@@ -175,16 +177,46 @@ pub(crate) struct ThreadCache {
 // the next one through the lock of the registry.
 unsafe impl Sync for ThreadCache {}
 
-/// The cache of threads that have none: every magazine is empty and full at once, so both fast paths leave for the
-/// slow path without a check of their own.
-static ABSENT: ThreadCache = ThreadCache::absent();
-/// The same for threads that had one and are ending.
-static GONE: ThreadCache = ThreadCache::absent();
+/// A closed cache: every magazine is empty and full at once, so both fast paths leave for the slow path without a check of
+/// their own.
+#[derive(Debug)]
+#[cfg_attr(not(loom), repr(C, align(8192)))]
+#[cfg_attr(loom, repr(C, align(65536)))]
+struct Closed {
+    _below: [u8; ThreadCache::CLOSED],
+    cache: ThreadCache,
+}
+
+impl Closed {
+    const fn new() -> Self {
+        Self { _below: [0; ThreadCache::CLOSED], cache: ThreadCache::absent() }
+    }
+}
+
+/// The cache of threads that have none.
+static ABSENT: Closed = Closed::new();
+/// The cache of threads that had one and are ending.
+static GONE: Closed = Closed::new();
+
+const_assert!(align_of::<Closed>().is_multiple_of(2 * ThreadCache::CLOSED));
+const_assert!(size_of::<ThreadCache>() <= ThreadCache::CLOSED);
 
 impl ThreadCache {
+    /// The bit that the address of a closed cache has, and that of any other has not. At a cache's own address with this
+    /// bit lies a closed one, in zeroed memory that nobody writes. So a release detaches a cache by setting this bit in the
+    /// owner's thread local, and whatever thread's cache is found there, it becomes a closed one.
+    pub(crate) const CLOSED: usize =
+        if size_of::<Self>() > 4096 { size_of::<Self>().next_power_of_two() } else { 4096 };
+
+    /// What the address of a cache is a multiple of.
+    pub(crate) const ALIGN: usize = 2 * Self::CLOSED;
+
+    /// Where the stacks begin, behind the cache and the closed one.
+    pub(crate) const STACKS: usize = 2 * Self::CLOSED;
+
     /// Bytes of a cache with its stacks, a multiple of its alignment.
     pub(crate) const BYTES: usize =
-        (size_of::<Self>() + MAGAZINE_SLOTS * size_of::<*mut u8>()).next_multiple_of(align_of::<Self>());
+        (Self::STACKS + MAGAZINE_SLOTS * size_of::<*mut u8>()).next_multiple_of(Self::ALIGN);
 
     const fn absent() -> Self {
         Self {
@@ -208,28 +240,28 @@ impl ThreadCache {
 
     /// What a thread starts with.
     pub(crate) const fn no_cache() -> *mut Self {
-        (&raw const ABSENT).cast_mut()
+        (&raw const ABSENT.cache).cast_mut()
     }
 
     /// What a thread ends with.
     pub(crate) fn past_cache() -> *mut Self {
-        (&raw const GONE).cast_mut()
+        (&raw const GONE.cache).cast_mut()
     }
 
     pub(crate) fn is_past(&self) -> bool {
-        core::ptr::eq(self, &raw const GONE)
+        core::ptr::eq(self, &raw const GONE.cache)
     }
 
     /// Makes a cache with empty magazines of zeroed memory.
     ///
     /// # Safety
-    /// `memory` is zeroed, aligned for a cache, [`Self::BYTES`] long, and never used otherwise or unmapped.
+    /// `memory` is zeroed, aligned to [`Self::ALIGN`], [`Self::BYTES`] long, and never used otherwise or unmapped.
     pub(crate) unsafe fn set_up(memory: NonNull<u8>) -> &'static Self {
-        debug_assert!(memory.cast::<Self>().is_aligned());
+        debug_assert!(memory.addr().get().is_multiple_of(Self::ALIGN));
         // SAFETY: zeroed memory is a valid cache: counts, null pointers and flags. The caller gives it up for good.
         let cache: &Self = unsafe { memory.cast::<Self>().as_ref() };
-        // SAFETY: the stacks follow the header inside the memory.
-        let mut stack = unsafe { memory.as_ptr().add(size_of::<Self>()) }.cast::<*mut u8>();
+        // SAFETY: the stacks follow inside the memory.
+        let mut stack = unsafe { memory.as_ptr().add(Self::STACKS) }.cast::<*mut u8>();
         for class in SizeClass::all() {
             let most = class.geometry().magazine;
             let magazine = &cache.magazines[class.index()];

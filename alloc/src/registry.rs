@@ -9,7 +9,6 @@ use crate::lock::Lock;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::sync::{AtomicPtr, Ordering};
-use crate::units::PAGE;
 
 /// Caches mapped at a time.
 const CHUNK: usize = if cfg!(loom) { 2 } else { 4 };
@@ -102,18 +101,19 @@ impl Registry {
         }
         cache.used.store(false, Ordering::Relaxed);
         let start = core::ptr::from_ref(cache) as usize;
-        let stacks = (start + size_of::<ThreadCache>()).next_multiple_of(PAGE);
-        Some(stacks..(start + ThreadCache::BYTES) & !(PAGE - 1))
+        Some(start + ThreadCache::STACKS..start + ThreadCache::BYTES)
     }
 
     /// Maps a chunk and lists its caches. The caller holds the lock.
     fn make<O: Os>(&self, os: &O, counters: &Counters) -> Option<()> {
-        let bytes = (CHUNK * ThreadCache::BYTES).next_multiple_of(PAGE);
+        let bytes = CHUNK * ThreadCache::BYTES + ThreadCache::ALIGN;
         let chunk = os.metadata(bytes).ok()?;
         counters.metadata.add(bytes);
+        let skipped = chunk.addr().get().next_multiple_of(ThreadCache::ALIGN) - chunk.addr().get();
         for number in (0..CHUNK).rev() {
-            // SAFETY: the chunk is zeroed, page-aligned, has room for so many, and nobody else knows it.
-            let cache = unsafe { ThreadCache::set_up(chunk.add(number * ThreadCache::BYTES)) };
+            // SAFETY: the chunk is zeroed, has room for so many behind what is skipped, where they are aligned, and nobody
+            // else knows it.
+            let cache = unsafe { ThreadCache::set_up(chunk.add(skipped + number * ThreadCache::BYTES)) };
             cache.next.store(self.head.load(Ordering::Relaxed), Ordering::Relaxed);
             // Release: publishes the set-up.
             self.head.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Release);

@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use super::moves::{Remap, map, move_front};
 use super::{Errno, Life, Moved, Os, PageRange, ThreadMark};
 use crate::stats::KernelSupport;
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicPtr, AtomicU32};
 use crate::units::{PAGE, PageGroup, UNIT};
 
 /// What lies in a hole.
@@ -448,6 +448,15 @@ impl Os for Fake {
             -2 => Life::Unknown,
             _ => Life::Lives,
         }
+    }
+
+    fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool {
+        // SAFETY: tests and models keep the thread locals that they name.
+        let pointer = unsafe { &*pointer };
+        // Relaxed: the caller's lock orders it.
+        let set = pointer.load(Ordering::Relaxed).map_addr(|addr| addr | mask);
+        pointer.store(set, Ordering::Relaxed);
+        true
     }
 
     fn watch_thread_exit(&self) -> bool {

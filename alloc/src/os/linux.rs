@@ -14,7 +14,7 @@ use super::probe::{Feature, PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED};
 use super::threads::{self, Life, ThreadMark, Watch};
 use super::{Errno, Moved, Os, PageRange};
 use crate::stats::KernelSupport;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::units::{PAGE, PAGES_PER_UNIT, PageGroup, UNIT};
 
 /// The running kernel.
@@ -254,6 +254,10 @@ impl Os for Linux {
 
     fn thread_life(&self, mark: ThreadMark) -> Life {
         if self.has(Feature::Barrier) { threads::thread_life(mark) } else { Life::Unknown }
+    }
+
+    fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool {
+        threads::set_bit(pointer.cast(), mask)
     }
 
     fn watch_thread_exit(&self) -> bool {

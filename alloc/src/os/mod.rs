@@ -25,7 +25,7 @@ pub(crate) use threads::{Life, ThreadMark};
 use core::ptr::NonNull;
 
 use crate::stats::KernelSupport;
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicPtr, AtomicU32};
 use crate::units::{PAGE, PageGroup};
 
 /// Why the OS refused.
@@ -158,6 +158,10 @@ pub(crate) trait Os: Sync {
 
     /// What became of a thread.
     fn thread_life(&self, mark: ThreadMark) -> Life;
+
+    /// Sets a bit, given as a mask, of a pointer that may not be there any more: in a thread local of another thread. One
+    /// atomic operation. False if nothing is mapped there, and then nothing was done.
+    fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool;
 
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;

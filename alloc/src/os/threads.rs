@@ -15,6 +15,8 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
+use static_assertions::const_assert;
+
 use super::linux::checked;
 use super::{Errno, pinned};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
@@ -156,6 +158,23 @@ pub(super) fn thread_life(mark: ThreadMark) -> Life {
     }
 }
 
+/// See [`Os::set_bit`](super::Os::set_bit). By the kernel, so that a place that is gone is an error and no fault.
+pub(super) fn set_bit(pointer: *mut usize, mask: usize) -> bool {
+    const_assert!(cfg!(target_endian = "little"));
+    debug_assert!(mask.is_power_of_two() && mask >> 32 == 0, "a bit of the lower half");
+    // Nobody waits for it.
+    static NOBODY: AtomicU32 = AtomicU32::new(0);
+    let call = libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG;
+    // Or with 1 shifted by so many; nobody is woken, whatever was there before.
+    let operation =
+        (libc::FUTEX_OP_OR | libc::FUTEX_OP_OPARG_SHIFT) << 28 | (mask.trailing_zeros() as i32) << 12;
+    // SAFETY: the kernel changes the word if it is mapped and writable, and says so if not. The first word lives for ever.
+    checked(|| unsafe {
+        libc::syscall(libc::SYS_futex, NOBODY.as_ptr(), call, 0, 0_usize, pointer.cast::<u32>(), operation)
+    })
+    .is_ok()
+}
+
 /// The address of a thread's robust list; 0 names the caller.
 fn robust_list(thread: i32) -> Result<usize, Errno> {
     let (mut head, mut len) = (0_usize, 0_usize);
@@ -208,6 +227,24 @@ mod tests {
         while thread_life(mark) != Life::Over {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_bit_is_set_where_there_is_memory() {
+        let mut word = 0x7f12_0000_8000_0240_usize;
+        assert!(set_bit(&raw mut word, 4096));
+        assert_eq!(word, 0x7f12_0000_8000_1240);
+        assert!(set_bit(&raw mut word, 4096));
+        assert_eq!(word, 0x7f12_0000_8000_1240, "it is set already");
+        // SAFETY: a new mapping, which nobody else uses and which is gone when it is named again.
+        let gone = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let page = libc::mmap(core::ptr::null_mut(), 4096, libc::PROT_READ, flags, -1, 0);
+            assert!(!set_bit(page.cast(), 4096), "what cannot be written is left");
+            assert_eq!(libc::munmap(page, 4096), 0);
+            page.cast()
+        };
+        assert!(!set_bit(gone, 4096));
     }
 
     #[test]

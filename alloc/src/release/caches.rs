@@ -10,7 +10,7 @@ use crate::magazine::ThreadCache;
 use crate::os::{Life, Os};
 use crate::size_class::SizeClass;
 use crate::span::Access;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::Ordering;
 
 impl<O: Os> Heap<O> {
     /// Gives the slots that other threads' caches hold back to their spans, where that can be done at once.
@@ -41,7 +41,11 @@ impl<O: Os> Heap<O> {
             }
             Life::Unknown => return false,
         }
-        Self::owners_pointer(pointer).store(ThreadCache::no_cache(), Ordering::Relaxed);
+        // The owner may end from here on, if it is one that does not tell, and its thread local go. Then this fails; or
+        // another thread has its stack, and with it a thread local of its own in the same place, to which this does no harm.
+        if !self.os.set_bit(pointer, ThreadCache::CLOSED) {
+            return false;
+        }
         // Relaxed: the lock orders it.
         cache.detached.store(true, Ordering::Relaxed);
         true
@@ -74,17 +78,5 @@ impl<O: Os> Heap<O> {
         empty_cache(self, cache);
         cache.close();
         self.registry.put(cache);
-    }
-
-    /// The thread local of a cache's owner.
-    #[allow(unsafe_code, reason = "reaches the thread local of another thread")]
-    fn owners_pointer<'a>(pointer: *mut AtomicPtr<ThreadCache>) -> &'a AtomicPtr<ThreadCache> {
-        // SAFETY: the pointer was set under the lock, which the caller holds, and was seen to be set since. A thread that
-        // tells of its end clears it under the lock before its thread locals go, so they are there. One that ends without
-        // a word was seen to live just now, by what the kernel forgets before its thread locals can go. It would have to
-        // run from there through the rest of its end, and another thread to unmap its stack, before the caller's next
-        // instruction: nothing rules that out. A store that the kernel makes (process_vm_writev) would fail instead of
-        // fault, but need not be atomic to the owner, which may be reading.
-        unsafe { &*pointer }
     }
 }
