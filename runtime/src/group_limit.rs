@@ -36,7 +36,9 @@ impl Access {
 /// The fields of the [`Chain`]. Only who holds [`BUSY`] uses them.
 static NAMES: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
 static LIMITS: [AtomicU64; SLOTS] = [const { AtomicU64::new(NONE) }; SLOTS];
-static REST: [AtomicU64; 3] = [AtomicU64::new(NONE), AtomicU64::new(NONE), AtomicU64::new(0)];
+static REST: [AtomicU64; 3] = [AtomicU64::new(NONE), AtomicU64::new(NONE), AtomicU64::new(1)];
+/// The field that says whether a limit is missing.
+const LOST: usize = 2;
 
 /// Whether a thread uses the chain and the files that it holds.
 static BUSY: AtomicU32 = AtomicU32::new(FREE);
@@ -105,14 +107,14 @@ fn store(_: &Guard, chain: &Chain) {
     REST.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
-/// Finds the control group and begins to follow it. Returns its limit in bytes, [`NONE`] if there is none or none is known;
-/// nothing if the files are in use for long.
+/// Finds the control group and begins to follow it. Returns its limit in bytes, [`NONE`] if there is none; nothing if that is
+/// not known, or the files are in use for long.
 pub(crate) fn follow(files: &impl Files, now_ns: u64) -> Option<u64> {
     let guard = Guard::wait()?;
     let mut chain = load(&guard);
-    let limit = resolve(files, &mut chain, now_ns);
+    resolve(files, &mut chain, now_ns);
     store(&guard, &chain);
-    Some(limit)
+    chain.known()
 }
 
 /// Follows it no more: no file stays open.
@@ -124,7 +126,7 @@ pub(crate) fn stop(files: &impl Files) {
     }
 }
 
-/// What the limit is now, if looking is due and found something.
+/// What the limit is now, if looking is due and the limit is known.
 pub(crate) fn refresh(files: &impl Files, access: Access, now_ns: u64) -> Option<u64> {
     let open_every_ns = if PENDING.load(Ordering::SeqCst) { READ_EVERY_NS } else { OPEN_EVERY_NS };
     let opens = access == Access::Open && is_over(&OPENED_AT_NS, open_every_ns, now_ns);
@@ -133,16 +135,15 @@ pub(crate) fn refresh(files: &impl Files, access: Access, now_ns: u64) -> Option
     }
     let guard = Guard::take()?;
     let mut chain = load(&guard);
-    let limit = if opens {
-        resolve(files, &mut chain, now_ns)
+    if opens {
+        resolve(files, &mut chain, now_ns);
     } else {
         READ_AT_NS.store(now_ns, Ordering::SeqCst);
         let reading = chain.reread(files);
         PENDING.fetch_or(reading.trouble.is_some_and(passes), Ordering::SeqCst);
-        reading.limit
-    };
+    }
     store(&guard, &chain);
-    Some(limit)
+    chain.known()
 }
 
 /// Whether so much time has gone by since `at`. A clock that went back proves nothing, so it has.
@@ -150,7 +151,7 @@ fn is_over(at: &AtomicU64, time_ns: u64, now_ns: u64) -> bool {
     now_ns.checked_sub(at.load(Ordering::SeqCst)).is_none_or(|age| age >= time_ns)
 }
 
-fn resolve(files: &impl Files, chain: &mut Chain, now_ns: u64) -> u64 {
+fn resolve(files: &impl Files, chain: &mut Chain, now_ns: u64) {
     OPENED_AT_NS.store(now_ns, Ordering::SeqCst);
     READ_AT_NS.store(now_ns, Ordering::SeqCst);
     let reading = chain.resolve(files, SLOTS);
@@ -158,7 +159,6 @@ fn resolve(files: &impl Files, chain: &mut Chain, now_ns: u64) -> u64 {
     if let Some(trouble) = reading.trouble {
         complain(trouble, reading.limit);
     }
-    reading.limit
 }
 
 /// Whether it is worth trying again soon.
@@ -187,6 +187,7 @@ pub(crate) fn complain(trouble: Unknown, limit: u64) {
 pub(crate) fn begin_in_child() {
     if BUSY.swap(FREE, Ordering::SeqCst) != FREE {
         NAMES.iter().for_each(|name| name.store(0, Ordering::SeqCst));
+        REST[LOST].store(1, Ordering::SeqCst);
         PENDING.store(true, Ordering::SeqCst);
     }
     // Another thread may have been about to look.
@@ -327,6 +328,35 @@ mod tests {
         assert_eq!(refresh(&tree, Access::Open, 8 * SECOND), Some(700), "and finds it again");
         stop(&tree);
         assert!(tree.held().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_answer() {
+        let _alone = ALONE.lock();
+        let tree = Tree::two("/a", "/").with(FILE, "max\n");
+        assert_eq!(refresh(&tree, Access::Held, SECOND), None, "nothing was looked up yet");
+        for path in ["/proc/self/cgroup", FILE] {
+            tree.refuse(path, libc::EMFILE);
+            assert_eq!(follow(&tree, SECOND), None, "{path} is refused");
+            assert_eq!(refresh(&tree, Access::Held, 2 * SECOND), None);
+            tree.refuse(path, 0);
+            assert_eq!(refresh(&tree, Access::Open, 3 * SECOND), Some(NONE), "max is an answer");
+            stop(&tree);
+        }
+        // One file says max, another one never said anything.
+        tree.refuse("/sys/fs/cgroup/memory.max", libc::EACCES);
+        assert_eq!(follow(&tree, SECOND), None);
+        assert_eq!(refresh(&tree, Access::Held, 2 * SECOND), None);
+        tree.set(FILE, "500\n");
+        assert_eq!(refresh(&tree, Access::Held, 3 * SECOND), Some(500));
+        stop(&tree);
+        // A fork while another thread stores what it has found.
+        let guard = Guard::take().expect("free");
+        store(&guard, &Chain { lost: false, ..Chain::EMPTY });
+        begin_in_child();
+        drop(guard);
+        assert_eq!(refresh(&tree, Access::Held, 4 * SECOND), None, "half an answer");
+        stop(&tree);
     }
 
     #[test]

@@ -42,7 +42,8 @@ fn replace(limit: u64) -> Option<u64> {
     Some(before).filter(|before| *before != limit::NONE)
 }
 
-/// Puts a share of the control group's limit, in millionths, in force, and follows it. The caller has the heap reviewed.
+/// Puts a share of the control group's limit, in millionths, in force, and follows it. While that limit is not known, the
+/// one in force stays. The caller has the heap reviewed.
 pub(crate) fn follow(share: u32) -> Option<u64> {
     follow_in(&Kernel, share, os::monotonic_ns())
 }
@@ -229,6 +230,28 @@ mod tests {
         assert_eq!(current(), Some(1000));
         group_limit::stop(&unreadable);
         assert_eq!(follow_in(&group_of("18446744073709551615\n"), 1_000_000, SECOND), None);
+        SHARE.store(0, Ordering::SeqCst);
+        group_limit::stop(&tree);
+    }
+
+    #[test]
+    fn a_limit_in_force_outlives_ignorance() {
+        let _alone = group_limit::ALONE.lock();
+        let tree = group_of("1000\n");
+        tree.refuse("/proc/self/cgroup", libc::EMFILE);
+        set(Some(1 << 30));
+        assert_eq!(follow_in(&tree, 900_000, SECOND), Some(1 << 30), "no descriptors left");
+        assert!(!refresh_in(&tree, Access::Held, 2 * SECOND));
+        assert_eq!(current(), Some(1 << 30));
+        tree.refuse("/proc/self/cgroup", 0);
+        assert!(refresh_in(&tree, Access::Open, 3 * SECOND));
+        assert_eq!(current(), Some(900), "what is known then counts");
+        // As another thread, or the child of a fork, sees it while the first look is under way.
+        group_limit::stop(&tree);
+        assert!(!refresh_in(&tree, Access::Held, 4 * SECOND));
+        assert_eq!(current(), Some(900));
+        tree.set("/sys/fs/cgroup/a/memory.max", "max\n");
+        assert_eq!(follow_in(&tree, 900_000, 5 * SECOND), None, "max means none");
         SHARE.store(0, Ordering::SeqCst);
         group_limit::stop(&tree);
     }
