@@ -62,9 +62,9 @@ const OPEN_EVERY_NS: u64 = 2_000_000_000;
 pub(crate) struct Guard(());
 
 impl Guard {
-    /// `None` if another thread has it.
+    /// `None` if another thread has it. Then no guard is made, since one that is dropped would free the lock.
     pub(crate) fn take() -> Option<Self> {
-        BUSY.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok().then_some(Self(()))
+        BUSY.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok().then(|| Self(()))
     }
 
     /// Waits for it. `None` after a second: whoever has it was stopped, or is the caller itself in a signal handler.
@@ -332,6 +332,16 @@ mod tests {
         assert_eq!(refresh(&tree, Access::Open, 8 * SECOND), Some(700), "and finds it again");
         stop(&tree);
         assert!(tree.held().is_empty());
+    }
+
+    #[test]
+    fn who_does_not_get_the_guard_leaves_it_to_who_has_it() {
+        let _alone = ALONE.lock();
+        let guard = Guard::take().expect("free");
+        assert!(Guard::take().is_none());
+        assert!(Guard::take().is_none(), "still taken");
+        drop(guard);
+        assert!(Guard::take().is_some());
     }
 
     #[test]
