@@ -301,6 +301,10 @@ pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
 /// [`free_os_memory`], [`release`] or [`mem_stats`], or by the background thread. The same calls find the group again, at
 /// most every two seconds, when the process was moved to another.
 ///
+/// A program that closes descriptors which it did not open should do so while no other thread runs, the background thread of
+/// [`Policy::Background`] included, which opens and closes files: a number that it gives to a file of its own at the very
+/// moment when a file is closed here may be closed with it.
+///
 /// # What is not lost
 /// A file that cannot be read, for want of descriptors or rights, keeps its last limit. Only a file that says `max` or is not
 /// there means that there is none. While nothing is known of the group's limit, the limit in force stays, one that

@@ -100,7 +100,6 @@ impl Files for Tree {
     }
 
     fn hold(&self, slot: usize, path: &Path) -> Result<(), i32> {
-        self.let_go(slot);
         let path = self.open(path)?;
         self.held.borrow_mut().insert(slot, path);
         Ok(())

@@ -65,7 +65,7 @@ pub(crate) trait Files {
     /// Calls `line` with each line of a file that is opened for that, without its end.
     fn each_line(&self, path: &Path, line: &mut dyn FnMut(&[u8])) -> Result<(), i32>;
 
-    /// Opens a file and holds it in a slot, instead of the one before.
+    /// Opens a file and holds it in a slot, instead of the one before. If it cannot be opened, the one before stays.
     fn hold(&self, slot: usize, path: &Path) -> Result<(), i32>;
 
     /// Reads the file that is held in a slot from its beginning. Returns how many bytes there are, at most as many as fit.

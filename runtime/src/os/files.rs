@@ -21,8 +21,9 @@ const LINE: usize = 1024;
 /// The errno. Lines before the one that could not be read were handed on.
 pub(crate) fn each_line(path: &CStr, line: &mut dyn FnMut(&[u8])) -> Result<(), i32> {
     let file = open(path)?;
+    let opened = identity(file);
     let result = lines_of(file, line);
-    close(file);
+    close_if(file, opened);
     result
 }
 
@@ -82,9 +83,18 @@ fn open(path: &CStr) -> Result<i32, i32> {
     unless_interrupted(|| i64::from(unsafe { libc::open(path.as_ptr(), flags) })).map(|file| file as i32)
 }
 
-/// Closes a descriptor of ours.
+/// Closes a descriptor that was opened here, unless it has become the program's: then it leads to another file than was
+/// `opened`.
+fn close_if(file: i32, opened: Option<(u64, u64)>) {
+    if identity(file) == opened {
+        close(file);
+    }
+}
+
 fn close(file: i32) {
-    // SAFETY: the caller opened it, and nobody else knows its number.
+    // SAFETY: the call takes a number alone. The caller opened it, and has seen that it leads to what was opened. A program
+    // that closes descriptors which it does not own may get this one for a file of its own between that look and
+    // this call; that file is closed then, as the comment of `HeldFile` says, and no memory of Rust depends on it.
     unsafe { libc::close(file) };
 }
 
@@ -105,7 +115,7 @@ fn moved_high(file: i32) -> i32 {
     if high < 0 {
         return file;
     }
-    close(file);
+    close_if(file, identity(high));
     high
 }
 
@@ -130,8 +140,11 @@ const NONE: i32 = -1;
 /// get its number for a file of its own: so every use compares the file's identity with the one that was opened, and a
 /// descriptor that is not ours any more is neither read nor closed.
 ///
-/// Between that look and the use another thread may still put a file of its own there. Its content would have to look like
-/// the one that is expected, and it would be read, not changed.
+/// Between that look and the use another thread may still put a file of its own there; the kernel has no call that does
+/// both. A read then takes that file's content, unless the look after it tells, and changes nothing. A close closes the
+/// program's file. That takes a program which closes descriptors that it does not own and opens one in the same few
+/// hundred nanoseconds, on another thread. To make it rarer still, a file that is found to be the same again keeps its
+/// descriptor: one is closed only if the file was replaced or is not wanted any more. Never inside an allocation or a free.
 #[derive(Debug)]
 pub(crate) struct HeldFile {
     // All orderings are SeqCst: rare.
@@ -145,17 +158,26 @@ impl HeldFile {
         Self { number: AtomicI32::new(NONE), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
     }
 
-    /// Opens a file and holds it instead of the one before.
+    /// Opens a file and holds it instead of the one before. If that is the same one, it keeps its descriptor.
     ///
     /// # Errors
-    /// The errno; then nothing is held.
+    /// The errno; then the one before is held, if there is one.
     pub(crate) fn open(&self, path: &CStr) -> Result<(), i32> {
-        self.close();
-        let file = moved_high(open(path)?);
-        let Some((device, inode)) = identity(file) else {
-            close(file);
+        let file = open(path)?;
+        let opened = identity(file);
+        // Asked before the new one gets its number, which may be one that was held until the program closed it.
+        let before = self.ours();
+        if before.is_some() && opened == Some(self.opened()) {
+            close_if(file, opened);
+            return Ok(());
+        }
+        let file = moved_high(file);
+        let Some((device, inode)) = identity(file).filter(|found| Some(*found) == opened) else {
             return Err(EBADF);
         };
+        if let Some(before) = before.filter(|before| *before != file) {
+            close_if(before, Some(self.opened()));
+        }
         self.device.store(device, Ordering::SeqCst);
         self.inode.store(inode, Ordering::SeqCst);
         self.number.store(file, Ordering::SeqCst);
@@ -193,8 +215,12 @@ impl HeldFile {
     /// The descriptor, if it still is that of the file which was opened.
     fn ours(&self) -> Option<i32> {
         let file = Some(self.number.load(Ordering::SeqCst)).filter(|file| *file != NONE)?;
-        let opened = (self.device.load(Ordering::SeqCst), self.inode.load(Ordering::SeqCst));
-        (identity(file) == Some(opened)).then_some(file)
+        (identity(file) == Some(self.opened())).then_some(file)
+    }
+
+    /// The device and the inode of the file that was opened last.
+    fn opened(&self) -> (u64, u64) {
+        (self.device.load(Ordering::SeqCst), self.inode.load(Ordering::SeqCst))
     }
 }
 
@@ -250,8 +276,48 @@ mod tests {
         file.write_all(b"two").expect("room for it");
         assert_eq!(text_of(&held).as_deref(), Ok(b"onetwo".as_slice()));
         assert_eq!(held.open(c"/no such file"), Err(ENOENT));
-        assert_eq!(identity(number), None, "the one before is closed");
+        assert_eq!(text_of(&held).as_deref(), Ok(b"onetwo".as_slice()), "the one before stays");
+        let other = file_of(b"other");
+        held.open(&path_of(&other)).expect("readable");
+        assert_eq!(text_of(&held).as_deref(), Ok(b"other".as_slice()));
+        let (number, opened) = (held.number.load(Ordering::SeqCst), held.opened());
+        held.close();
+        assert_ne!(identity(number), Some(opened), "closed");
         assert_eq!(text_of(&held), Err(EBADF));
+    }
+
+    #[test]
+    fn a_file_that_is_still_the_same_keeps_its_descriptor() {
+        let (held, file) = (HeldFile::new(), file_of(b"ours"));
+        held.open(&path_of(&file)).expect("readable");
+        let number = held.number.load(Ordering::SeqCst);
+        // A mark that a new descriptor would not have.
+        // SAFETY: the call takes numbers alone.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+        held.open(&path_of(&file)).expect("readable");
+        assert_eq!(held.number.load(Ordering::SeqCst), number);
+        // SAFETY: the call takes numbers alone.
+        assert_eq!(unsafe { libc::fcntl(number, libc::F_GETFD) }, 0, "it was not closed");
+        held.close();
+    }
+
+    #[test]
+    fn a_number_that_the_program_takes_while_a_file_is_read_is_not_closed() {
+        let (file, other) = (file_of(b"a\nb\n"), file_of(b"theirs"));
+        let opened = identity(std::os::fd::AsRawFd::as_raw_fd(&file));
+        let theirs = std::os::fd::AsRawFd::as_raw_fd(&other);
+        let mut number = NONE;
+        each_line(&path_of(&file), &mut |_| {
+            let own = std::os::fd::AsRawFd::as_raw_fd(&file);
+            let found = (3..400).find(|number| *number != own && identity(*number) == opened);
+            number = found.unwrap_or(number);
+            // SAFETY: the number is that of the file which is being read, and this test copes with that.
+            unsafe { libc::dup2(theirs, number) };
+        })
+        .expect("readable");
+        assert_ne!(number, NONE);
+        assert_eq!(identity(number), identity(theirs), "not ours to close");
+        close(number);
     }
 
     #[test]
