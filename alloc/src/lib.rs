@@ -75,6 +75,8 @@ mod units;
 mod verify;
 mod zone;
 
+#[doc(hidden)]
+pub use fork::set_child_hook;
 pub use global::Allocator;
 #[doc(hidden)]
 pub use held::{HeapLock, held_locks};

@@ -135,18 +135,6 @@ pub(crate) fn spawn(work: fn()) -> Result<(), i32> {
     }
 }
 
-/// Has every forked child call `work` before its one thread goes on. `work` may only store to atomics.
-pub(crate) fn in_forked_child(work: extern "C" fn()) {
-    // SAFETY: `work` is a function for the life of the program, and only stores to atomics, which is allowed in the
-    // child of a process with threads. Failure (no memory) leaves the child without the call, which is no unsoundness.
-    let _ = unsafe { libc::pthread_atfork(None, None, Some(as_libc_wants(work))) };
-}
-
-/// libc declares the handler as unsafe to call.
-fn as_libc_wants(work: extern "C" fn()) -> unsafe extern "C" fn() {
-    work
-}
-
 /// The calling thread's errno.
 fn errno() -> i32 {
     // SAFETY: the address of this thread's errno, valid while the thread lives.
