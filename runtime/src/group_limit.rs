@@ -4,8 +4,8 @@
 //! inside an allocation or a free those that are open are read again, nothing else ([`Access`]). What cannot be read keeps its last
 //! limit ([`Chain`]).
 //!
-//! Lock: [`BUSY`], which only [`follow`] waits for, so that [`refresh`] may run on a thread that is freeing memory. Nothing
-//! is called under it but the kernel.
+//! Lock: [`Guard`]. Only calls that the program makes itself [wait](Guard::wait) for it; a thread that is freeing memory
+//! [takes](Guard::take) it or goes on. Nothing is called under it but the kernel.
 
 use crate::cgroup::{self, Chain, Entry, Files, NONE, Path, SLOTS, Unknown};
 use crate::line::Line;
@@ -36,7 +36,9 @@ impl Access {
 /// The fields of the [`Chain`]. Only who holds [`BUSY`] uses them.
 static NAMES: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
 static LIMITS: [AtomicU64; SLOTS] = [const { AtomicU64::new(NONE) }; SLOTS];
-static REST: [AtomicU64; 3] = [AtomicU64::new(NONE), AtomicU64::new(NONE), AtomicU64::new(0)];
+static REST: [AtomicU64; 3] = [AtomicU64::new(NONE), AtomicU64::new(NONE), AtomicU64::new(1)];
+/// The field that says whether a limit is missing.
+const LOST: usize = 2;
 
 /// Whether a thread uses the chain and the files that it holds.
 static BUSY: AtomicU32 = AtomicU32::new(FREE);
@@ -57,16 +59,16 @@ const READ_EVERY_NS: u64 = 20_000_000;
 const OPEN_EVERY_NS: u64 = 2_000_000_000;
 
 /// The right to use the chain.
-struct Guard;
+pub(crate) struct Guard(());
 
 impl Guard {
-    /// `None` if another thread has it.
-    fn take() -> Option<Self> {
-        BUSY.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok().then_some(Self)
+    /// `None` if another thread has it. Then no guard is made, since one that is dropped would free the lock.
+    pub(crate) fn take() -> Option<Self> {
+        BUSY.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok().then(|| Self(()))
     }
 
     /// Waits for it. `None` after a second: whoever has it was stopped, or is the caller itself in a signal handler.
-    fn wait() -> Option<Self> {
+    pub(crate) fn wait() -> Option<Self> {
         for _ in 0..500 {
             if let Some(guard) = Self::take() {
                 return Some(guard);
@@ -105,60 +107,49 @@ fn store(_: &Guard, chain: &Chain) {
     REST.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
-/// Finds the control group and begins to follow it. Returns its limit in bytes, [`NONE`] if there is none or none is known;
-/// nothing if the files are in use for long.
-pub(crate) fn follow(files: &impl Files, now_ns: u64) -> Option<u64> {
-    let guard = Guard::wait()?;
-    let mut chain = load(&guard);
-    let limit = resolve(files, &mut chain, now_ns);
-    store(&guard, &chain);
-    Some(limit)
+/// Holds no file any more.
+pub(crate) fn stop(guard: &Guard, files: &impl Files) {
+    let mut chain = load(guard);
+    chain.let_go(files);
+    store(guard, &chain);
 }
 
-/// Follows it no more: no file stays open.
-pub(crate) fn stop(files: &impl Files) {
-    if let Some(guard) = Guard::wait() {
-        let mut chain = load(&guard);
-        chain.let_go(files);
-        store(&guard, &chain);
-    }
-}
-
-/// What the limit is now, if looking is due and found something.
-pub(crate) fn refresh(files: &impl Files, access: Access, now_ns: u64) -> Option<u64> {
+/// What of `access` a look at the limit needs that is due now, if one is.
+pub(crate) fn due(files: &impl Files, access: Access, now_ns: u64) -> Option<Access> {
     let open_every_ns = if PENDING.load(Ordering::SeqCst) { READ_EVERY_NS } else { OPEN_EVERY_NS };
-    let opens = access == Access::Open && is_over(&OPENED_AT_NS, open_every_ns, now_ns);
-    if (!opens && !is_over(&READ_AT_NS, READ_EVERY_NS, now_ns)) || !files.may_read() {
-        return None;
-    }
-    let guard = Guard::take()?;
-    let mut chain = load(&guard);
-    let limit = if opens {
-        resolve(files, &mut chain, now_ns)
+    let due = if access == Access::Open && is_over(&OPENED_AT_NS, open_every_ns, now_ns) {
+        Access::Open
+    } else if is_over(&READ_AT_NS, READ_EVERY_NS, now_ns) {
+        Access::Held
     } else {
-        READ_AT_NS.store(now_ns, Ordering::SeqCst);
+        return None;
+    };
+    files.may_read().then_some(due)
+}
+
+/// Looks at the control group: finds it, or reads again what is held. Returns its limit in bytes, [`NONE`] if there is none;
+/// nothing if that is not known.
+pub(crate) fn look(guard: &Guard, files: &impl Files, access: Access, now_ns: u64) -> Option<u64> {
+    let mut chain = load(guard);
+    READ_AT_NS.store(now_ns, Ordering::SeqCst);
+    if access == Access::Open {
+        OPENED_AT_NS.store(now_ns, Ordering::SeqCst);
+        let reading = chain.resolve(files, SLOTS);
+        PENDING.store(reading.trouble.is_some_and(passes), Ordering::SeqCst);
+        if let Some(trouble) = reading.trouble {
+            complain(trouble, reading.limit);
+        }
+    } else {
         let reading = chain.reread(files);
         PENDING.fetch_or(reading.trouble.is_some_and(passes), Ordering::SeqCst);
-        reading.limit
-    };
-    store(&guard, &chain);
-    Some(limit)
+    }
+    store(guard, &chain);
+    chain.known()
 }
 
 /// Whether so much time has gone by since `at`. A clock that went back proves nothing, so it has.
 fn is_over(at: &AtomicU64, time_ns: u64, now_ns: u64) -> bool {
     now_ns.checked_sub(at.load(Ordering::SeqCst)).is_none_or(|age| age >= time_ns)
-}
-
-fn resolve(files: &impl Files, chain: &mut Chain, now_ns: u64) -> u64 {
-    OPENED_AT_NS.store(now_ns, Ordering::SeqCst);
-    READ_AT_NS.store(now_ns, Ordering::SeqCst);
-    let reading = chain.resolve(files, SLOTS);
-    PENDING.store(reading.trouble.is_some_and(passes), Ordering::SeqCst);
-    if let Some(trouble) = reading.trouble {
-        complain(trouble, reading.limit);
-    }
-    reading.limit
 }
 
 /// Whether it is worth trying again soon.
@@ -187,6 +178,7 @@ pub(crate) fn complain(trouble: Unknown, limit: u64) {
 pub(crate) fn begin_in_child() {
     if BUSY.swap(FREE, Ordering::SeqCst) != FREE {
         NAMES.iter().for_each(|name| name.store(0, Ordering::SeqCst));
+        REST[LOST].store(1, Ordering::SeqCst);
         PENDING.store(true, Ordering::SeqCst);
     }
     // Another thread may have been about to look.
@@ -286,6 +278,19 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const FILE: &str = "/sys/fs/cgroup/a/memory.max";
 
+    fn follow(tree: &Tree, now_ns: u64) -> Option<u64> {
+        look(&Guard::wait()?, tree, Access::Open, now_ns)
+    }
+
+    fn refresh(tree: &Tree, access: Access, now_ns: u64) -> Option<u64> {
+        let access = due(tree, access, now_ns)?;
+        look(&Guard::take()?, tree, access, now_ns)
+    }
+
+    fn stop(tree: &Tree) {
+        super::stop(&Guard::wait().expect("free"), tree);
+    }
+
     #[test]
     fn files_are_opened_where_that_is_allowed_and_read_again_elsewhere() {
         let _alone = ALONE.lock();
@@ -327,6 +332,45 @@ mod tests {
         assert_eq!(refresh(&tree, Access::Open, 8 * SECOND), Some(700), "and finds it again");
         stop(&tree);
         assert!(tree.held().is_empty());
+    }
+
+    #[test]
+    fn who_does_not_get_the_guard_leaves_it_to_who_has_it() {
+        let _alone = ALONE.lock();
+        let guard = Guard::take().expect("free");
+        assert!(Guard::take().is_none());
+        assert!(Guard::take().is_none(), "still taken");
+        drop(guard);
+        assert!(Guard::take().is_some());
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_answer() {
+        let _alone = ALONE.lock();
+        let tree = Tree::two("/a", "/").with(FILE, "max\n");
+        assert_eq!(refresh(&tree, Access::Held, SECOND), None, "nothing was looked up yet");
+        for path in ["/proc/self/cgroup", FILE] {
+            tree.refuse(path, libc::EMFILE);
+            assert_eq!(follow(&tree, SECOND), None, "{path} is refused");
+            assert_eq!(refresh(&tree, Access::Held, 2 * SECOND), None);
+            tree.refuse(path, 0);
+            assert_eq!(refresh(&tree, Access::Open, 3 * SECOND), Some(NONE), "max is an answer");
+            stop(&tree);
+        }
+        // One file says max, another one never said anything.
+        tree.refuse("/sys/fs/cgroup/memory.max", libc::EACCES);
+        assert_eq!(follow(&tree, SECOND), None);
+        assert_eq!(refresh(&tree, Access::Held, 2 * SECOND), None);
+        tree.set(FILE, "500\n");
+        assert_eq!(refresh(&tree, Access::Held, 3 * SECOND), Some(500));
+        stop(&tree);
+        // A fork while another thread stores what it has found.
+        let guard = Guard::take().expect("free");
+        store(&guard, &Chain { lost: false, ..Chain::EMPTY });
+        begin_in_child();
+        drop(guard);
+        assert_eq!(refresh(&tree, Access::Held, 4 * SECOND), None, "half an answer");
+        stop(&tree);
     }
 
     #[test]

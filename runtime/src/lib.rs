@@ -305,7 +305,10 @@ pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
 ///
 /// # What is not lost
 /// A file that cannot be read, for want of descriptors or rights, keeps its last limit. Only a file that says `max` or is not
-/// there means that there is none. What is refused from the start is one line on stderr, no limit, and tried again later.
+/// there means that there is none. While nothing is known of the group's limit, the limit in force stays, one that
+/// [`set_memory_limit`] has set included, and this call returns it. The files are tried again later, and one line on stderr
+/// says why they could not be read. With `EBBTIDE_MEMORY_LIMIT=cgroup:90%` that means no limit until they can be. Where no hierarchy
+/// of control groups is mounted, nothing is known either.
 /// A process that locks itself in by a filter of system calls (seccomp) after the start keeps the limit that it has: from
 /// then on no file is read.
 ///

@@ -1,10 +1,13 @@
 //! The memory limit in force: holds it, follows the control group's ([`group_limit`](crate::group_limit)), and carries out
 //! what [`limit`](crate::limit) decides.
 //!
-//! Atomics only, no lock: who acts has [entered](crate::governor) as the only one, but for [`assist`].
+//! Who acts has [entered](crate::governor) as the only one, but for [`assist`].
+//!
+//! Lock: the [`Guard`] of the files. Whoever follows the group, looks at it again or ends that puts the limit in force with
+//! that in hand, so that no look that has begun before a limit was set replaces it. Only the program's own calls wait for it.
 
 use crate::cgroup::{self, Files};
-use crate::group_limit::{self, Access, Kernel};
+use crate::group_limit::{self, Access, Guard, Kernel};
 use crate::limit::{self, Crossing, Limiter, Standing};
 use crate::{os, quiet, trace};
 use core::ops::RangeInclusive;
@@ -28,10 +31,21 @@ pub(crate) fn current() -> Option<u64> {
 
 /// Puts a limit in force and returns the one before. The caller has the heap reviewed.
 pub(crate) fn set(limit: Option<u64>) -> Option<u64> {
-    if SHARE.swap(0, Ordering::SeqCst) != 0 {
-        group_limit::stop(&Kernel);
+    set_in(&Kernel, limit)
+}
+
+fn set_in(files: &impl Files, limit: Option<u64>) -> Option<u64> {
+    let limit = limit.unwrap_or(limit::NONE);
+    // A look that is under way sees this, and lets go itself if the guard cannot be had.
+    if SHARE.swap(0, Ordering::SeqCst) != 0
+        && let Some(guard) = Guard::wait()
+    {
+        // Another thread may have begun to follow while this one waited.
+        SHARE.store(0, Ordering::SeqCst);
+        group_limit::stop(&guard, files);
+        return replace(limit);
     }
-    replace(limit.unwrap_or(limit::NONE))
+    replace(limit)
 }
 
 fn replace(limit: u64) -> Option<u64> {
@@ -42,14 +56,19 @@ fn replace(limit: u64) -> Option<u64> {
     Some(before).filter(|before| *before != limit::NONE)
 }
 
-/// Puts a share of the control group's limit, in millionths, in force, and follows it. The caller has the heap reviewed.
+/// Puts a share of the control group's limit, in millionths, in force, and follows it. While that limit is not known, the
+/// one in force stays. The caller has the heap reviewed.
 pub(crate) fn follow(share: u32) -> Option<u64> {
     follow_in(&Kernel, share, os::monotonic_ns())
 }
 
 fn follow_in(files: &impl Files, share: u32, now_ns: u64) -> Option<u64> {
+    let guard = Guard::wait();
     SHARE.store(share, Ordering::SeqCst);
-    if let Some(limit) = group_limit::follow(files, now_ns) {
+    // Without the guard the next look finds the limit.
+    if let Some(guard) = guard
+        && let Some(limit) = group_limit::look(&guard, files, Access::Open, now_ns)
+    {
         replace(share_of(limit, share));
     }
     current()
@@ -86,16 +105,23 @@ pub(crate) fn refresh(access: Access) -> bool {
 }
 
 fn refresh_in(files: &impl Files, access: Access, now_ns: u64) -> bool {
-    let (share, old) = (SHARE.load(Ordering::SeqCst), LIMIT.load(Ordering::SeqCst));
+    let Some(access) = group_limit::due(files, access, now_ns) else { return false };
+    let Some(guard) = Guard::take() else { return false };
+    let share = SHARE.load(Ordering::SeqCst);
     if share == 0 {
         return false;
     }
-    let Some(limit) = group_limit::refresh(files, access, now_ns) else { return false };
-    let new = share_of(limit, share);
-    // Whoever set another limit meanwhile has the last word.
-    let same = SHARE.load(Ordering::SeqCst) == share;
-    let changed =
-        same && new != old && LIMIT.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    let old = LIMIT.load(Ordering::SeqCst);
+    let new = group_limit::look(&guard, files, access, now_ns).map_or(old, |limit| share_of(limit, share));
+    if SHARE.load(Ordering::SeqCst) == 0 {
+        // Whoever has set a limit meanwhile has the last word, and no file is wanted any more.
+        if access == Access::Open {
+            group_limit::stop(&guard, files);
+        }
+        return false;
+    }
+    let changed = new != old && LIMIT.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    drop(guard);
     if changed {
         store(Limiter::default());
         trace::limit_change(old, new);
@@ -185,9 +211,14 @@ fn store(limiter: Limiter) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Path;
     use crate::cgroup::fake::Tree;
 
     const SECOND: u64 = 1_000_000_000;
+
+    fn stop(tree: &Tree) {
+        group_limit::stop(&Guard::wait().expect("free"), tree);
+    }
 
     fn group_of(content: &str) -> Tree {
         Tree::two("/a", "/").with("/sys/fs/cgroup/a/memory.max", content)
@@ -219,7 +250,7 @@ mod tests {
         assert_eq!(set(Some(77)), Some(450_000));
         assert!(!refresh("600000\n", 20 * SECOND));
         assert_eq!(set(None), Some(77), "one that was set stays");
-        group_limit::stop(&tree);
+        stop(&tree);
         let unreadable = group_of("1000\n");
         unreadable.refuse("/proc/self/cgroup", libc::EMFILE);
         assert_eq!(follow_in(&unreadable, 1_000_000, SECOND), None, "refused from the start");
@@ -227,10 +258,104 @@ mod tests {
         unreadable.refuse("/proc/self/cgroup", 0);
         assert!(refresh_in(&unreadable, Access::Open, 4 * SECOND), "and tried again");
         assert_eq!(current(), Some(1000));
-        group_limit::stop(&unreadable);
+        stop(&unreadable);
         assert_eq!(follow_in(&group_of("18446744073709551615\n"), 1_000_000, SECOND), None);
         SHARE.store(0, Ordering::SeqCst);
-        group_limit::stop(&tree);
+        stop(&tree);
+    }
+
+    #[test]
+    fn a_limit_in_force_outlives_ignorance() {
+        let _alone = group_limit::ALONE.lock();
+        let tree = group_of("1000\n");
+        tree.refuse("/proc/self/cgroup", libc::EMFILE);
+        set(Some(1 << 30));
+        assert_eq!(follow_in(&tree, 900_000, SECOND), Some(1 << 30), "no descriptors left");
+        assert!(!refresh_in(&tree, Access::Held, 2 * SECOND));
+        assert_eq!(current(), Some(1 << 30));
+        tree.refuse("/proc/self/cgroup", 0);
+        assert!(refresh_in(&tree, Access::Open, 3 * SECOND));
+        assert_eq!(current(), Some(900), "what is known then counts");
+        // As another thread, or the child of a fork, sees it while the first look is under way.
+        stop(&tree);
+        assert!(!refresh_in(&tree, Access::Held, 4 * SECOND));
+        assert_eq!(current(), Some(900));
+        tree.set("/sys/fs/cgroup/a/memory.max", "max\n");
+        assert_eq!(follow_in(&tree, 900_000, 5 * SECOND), None, "max means none");
+        SHARE.store(0, Ordering::SeqCst);
+        stop(&tree);
+    }
+
+    /// A tree in which something happens at the moment before it is looked at, or amid that.
+    struct Meanwhile<'t> {
+        tree: &'t Tree,
+        before: &'t dyn Fn(),
+        amid: &'t dyn Fn(),
+    }
+
+    impl Files for Meanwhile<'_> {
+        fn may_read(&self) -> bool {
+            (self.before)();
+            self.tree.may_read()
+        }
+
+        fn each_line(&self, path: &Path, line: &mut dyn FnMut(&[u8])) -> Result<(), i32> {
+            (self.amid)();
+            self.tree.each_line(path, line)
+        }
+
+        fn hold(&self, slot: usize, path: &Path) -> Result<(), i32> {
+            self.tree.hold(slot, path)
+        }
+
+        fn read_held(&self, slot: usize, buffer: &mut [u8]) -> Result<usize, i32> {
+            self.tree.read_held(slot, buffer)
+        }
+
+        fn let_go(&self, slot: usize) {
+            self.tree.let_go(slot);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_pinned_while_a_look_begins_stays_and_no_file_is_held() {
+        let _alone = group_limit::ALONE.lock();
+        let tree = group_of("1000\n");
+        for access in [Access::Open, Access::Held] {
+            tree.set("/sys/fs/cgroup/a/memory.max", "1000\n");
+            assert_eq!(follow_in(&tree, 1_000_000, SECOND), Some(1000));
+            tree.set("/sys/fs/cgroup/a/memory.max", "900\n");
+            let pin = || assert_eq!(set_in(&tree, current()), Some(1000));
+            let files = Meanwhile { tree: &tree, before: &pin, amid: &|| {} };
+            assert!(!refresh_in(&files, access, 9 * SECOND));
+            assert_eq!((current(), tree.held().len()), (Some(1000), 0), "{access:?}");
+        }
+        set_in(&tree, None);
+    }
+
+    #[test]
+    fn a_limit_that_is_pinned_amid_a_look_stays() {
+        let _alone = group_limit::ALONE.lock();
+        let tree = group_of("1000\n");
+        assert_eq!(follow_in(&tree, 1_000_000, SECOND), Some(1000));
+        tree.set("/sys/fs/cgroup/a/memory.max", "900\n");
+        std::thread::scope(|scope| {
+            // The other thread waits until this look is over: it holds the files.
+            let begun = core::cell::Cell::new(false);
+            let pin = || {
+                if !begun.replace(true) {
+                    scope.spawn(|| set_in(&Tree::default(), Some(1000)));
+                    while is_followed() {
+                        std::thread::yield_now();
+                    }
+                }
+            };
+            let files = Meanwhile { tree: &tree, before: &|| {}, amid: &pin };
+            assert!(!refresh_in(&files, Access::Open, 9 * SECOND), "it is followed no more");
+            assert!(tree.held().is_empty(), "who finds that lets go");
+        });
+        assert_eq!(current(), Some(1000));
+        set_in(&tree, None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Chain {
     pub(crate) beyond: u64,
     /// The limit of all together.
     pub(crate) limit: u64,
-    /// Whether some file was refused of which no limit is known.
+    /// Whether some file was refused of which no limit is known, or none was looked for yet.
     pub(crate) lost: bool,
 }
 
@@ -48,7 +48,12 @@ pub(crate) struct Reading {
 impl Chain {
     /// Nothing is known.
     pub(crate) const EMPTY: Self =
-        Self { entries: [Entry::FREE; SLOTS], beyond: NONE, limit: NONE, lost: false };
+        Self { entries: [Entry::FREE; SLOTS], beyond: NONE, limit: NONE, lost: true };
+
+    /// The limit in bytes, [`NONE`] if there is none; nothing if that is not known.
+    pub(crate) fn known(&self) -> Option<u64> {
+        (self.limit != NONE || !self.lost).then_some(self.limit)
+    }
 
     /// Finds the process's groups and reads their limits, holding up to `slots` files.
     ///

@@ -88,7 +88,7 @@ pub(crate) fn memory_limit(files: &impl Files) -> Result<Option<u64>, Unknown> {
 /// Holds the file of memory pressure that concerns this process in a slot: its group's, if it has one. Returns its path.
 pub(crate) fn hold_pressure(files: &impl Files, slot: usize) -> Option<Path> {
     let place = place::places(files).ok().and_then(|places| places[place::Version::Two as usize]);
-    let of_group = place.and_then(|place| Path::of(&[place.path.as_bytes(), b"/memory.pressure"]));
+    let of_group = place.and_then(|place| place.nearest_file(b"/memory.pressure"));
     let of_system = Path::of(&[b"/proc/pressure/memory"]);
     [of_group, of_system].into_iter().flatten().find(|path| files.hold(slot, path).is_ok())
 }
@@ -175,7 +175,7 @@ mod tests {
         }
         let long =
             Tree::two(&format!("/{}", "x".repeat(600)), "/").with("/sys/fs/cgroup/memory.max", "4096\n");
-        assert_eq!(memory_limit(&long), Ok(None));
+        assert_eq!(memory_limit(&long), Ok(Some(4096)), "the nearest group above whose path is short enough");
     }
 
     const A: &str = "/sys/fs/cgroup/a/memory.max";
@@ -337,6 +337,10 @@ mod tests {
         assert_eq!(path(&tree).as_deref(), Some("/proc/pressure/memory"));
         let tree = tree.with("/sys/fs/cgroup/a/memory.pressure", "");
         assert_eq!(path(&tree).as_deref(), Some("/sys/fs/cgroup/a/memory.pressure"));
+        let deep = Tree::two(&format!("/a/{}", "x".repeat(490)), "/")
+            .with("/sys/fs/cgroup/a/memory.pressure", "")
+            .with("/proc/pressure/memory", "");
+        assert_eq!(path(&deep).as_deref(), Some("/sys/fs/cgroup/a/memory.pressure"), "the file does not fit");
     }
 
     #[test]

@@ -24,6 +24,19 @@ impl Path {
         Some(path)
     }
 
+    /// `root` and as many whole names of `below` as fit behind it. `None` if `root` itself is too long, or this is no path.
+    pub(super) fn nearest(root: &[u8], below: &[u8]) -> Option<Self> {
+        let mut path = Self::of(&[root])?;
+        let room = LONGEST - 1 - path.len;
+        // One byte more than there is room for: a name may end right before it.
+        let fits = match below.get(..=room) {
+            Some(start) => start.iter().rposition(|byte| *byte == b'/').and_then(|end| start.get(..end)),
+            None => Some(below),
+        };
+        path.push(fits.unwrap_or_default())?;
+        Some(path)
+    }
+
     /// A path as `/proc/self/mountinfo` writes it: blanks, line ends and backslashes as three octal digits.
     pub(super) fn unescaped(text: &[u8]) -> Option<Self> {
         let mut path = Self::new();

@@ -35,6 +35,18 @@ pub(super) struct Place {
     fit: Fit,
 }
 
+impl Place {
+    /// A file of the group, or of the nearest one above where its path is not too long.
+    pub(super) fn nearest_file(mut self, name: &[u8]) -> Option<Path> {
+        loop {
+            let file = Path::of(&[self.path.as_bytes(), name]);
+            if file.is_some() || !self.path.cut(self.root) {
+                return file;
+            }
+        }
+    }
+}
+
 /// The folder of each version, as far as there is one.
 pub(super) type Places = [Option<Place>; 2];
 
@@ -43,7 +55,7 @@ pub(super) fn places(files: &impl Files) -> Result<Places, Unknown> {
     let mut groups: [Option<Path>; 2] = [None, None];
     let read = files.each_line(&proc(b"cgroup"), &mut |line| {
         if let Some((version, group)) = group_of(line)
-            && let Some(path) = Path::of(&[group])
+            && let Some(path) = Path::nearest(b"", group)
         {
             groups[version as usize] = Some(path);
         }
@@ -85,8 +97,8 @@ pub(super) fn group_of(line: &[u8]) -> Option<(Version, &[u8])> {
 /// A mounted hierarchy that limits memory.
 pub(super) struct Mount {
     version: Version,
-    /// What of the hierarchy is mounted.
-    root: Path,
+    /// What of the hierarchy is mounted. `None` if its path is too long to tell.
+    root: Option<Path>,
     point: Path,
 }
 
@@ -102,7 +114,7 @@ pub(super) fn mount_of(line: &[u8]) -> Option<Mount> {
         b"cgroup" if options.split(|byte| *byte == b',').any(|option| option == b"memory") => Version::One,
         _ => return None,
     };
-    Some(Mount { version, root: Path::unescaped(root)?, point: Path::unescaped(point)? })
+    Some(Mount { version, root: Path::unescaped(root), point: Path::unescaped(point)? })
 }
 
 /// How a group lies to what is mounted, from the worst to the best.
@@ -121,18 +133,19 @@ enum Fit {
 /// The folder of `group` in a mount.
 fn place_in(mount: &Mount, group: &[u8]) -> Option<Place> {
     let point = without_slash(mount.point.as_bytes());
-    let (root_climbs, root) = climbs(without_slash(mount.root.as_bytes()));
+    let Some(mounted) = mount.root.as_ref().map(Path::as_bytes) else {
+        return Some(Place { path: Path::of(&[point])?, root: point.len(), fit: Fit::Elsewhere });
+    };
+    let (root_climbs, root) = climbs(without_slash(mounted));
     let (climbs, group) = climbs(without_slash(group));
     let below = group.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
     let below = below.filter(|rest| climbs == root_climbs && !rest.split(is_slash).any(|name| name == b".."));
     let (fit, below) = match below {
-        Some(below) => (Fit::Below(core::cmp::Reverse(mount.root.as_bytes().len())), below),
+        Some(below) => (Fit::Below(core::cmp::Reverse(mounted.len())), below),
         None if root_climbs > climbs && root.is_empty() => (Fit::Above, [].as_slice()),
         None => (Fit::Elsewhere, [].as_slice()),
     };
-    // Of a path that is too long, the part that is in sight.
-    let path = Path::of(&[point, below]).or_else(|| Path::of(&[point]))?;
-    Some(Place { path, root: point.len(), fit })
+    Some(Place { path: Path::nearest(point, below)?, root: point.len(), fit })
 }
 
 fn is_slash(byte: &u8) -> bool {
@@ -195,6 +208,27 @@ mod tests {
         assert_eq!(found("/a", &[("/", "/one"), ("/", "/two")]), "/two/a", "the later lies over the other");
         assert_eq!(found("/x", &[("/", "/x y"), other]), "/x y/x");
         assert_eq!(found("/x", &[other]), "/mnt/other", "for want of better");
+    }
+
+    #[test]
+    fn a_group_with_a_long_path_counts_as_the_nearest_above() {
+        let mounts = [("/", "/sys/fs/cgroup")];
+        // "/sys/fs/cgroup" has 14 bytes, and a path 511 at most.
+        let name = |len: usize| format!("/{}", "y".repeat(len - 1));
+        assert_eq!(found(&("/a".to_owned() + &name(495)), &mounts).len(), 511, "fits");
+        for len in [496, 497, 508, 509, 510, 600, 2000] {
+            let group = "/a".to_owned() + &name(len);
+            assert_eq!(found(&group, &mounts), "/sys/fs/cgroup/a", "{len}");
+            assert_eq!(found(&(group + "/b"), &mounts), "/sys/fs/cgroup/a", "{len}");
+        }
+        let fits = "/sys/fs/cgroup/a".to_owned() + &name(495);
+        assert_eq!(found(&format!("/a{}/b", name(495)), &mounts), fits, "cut behind a whole name");
+        assert_eq!(found(&name(600), &mounts), "/sys/fs/cgroup");
+        let deep = "/0123456".repeat(100);
+        assert_eq!(found(&deep, &mounts), format!("/sys/fs/cgroup{}", "/0123456".repeat(62)));
+        assert_eq!(found(&deep, &[("/0123456", "/own")]), format!("/own{}", "/0123456".repeat(62)));
+        assert_eq!(found(&name(300), &[("/", &name(300))]), name(300), "the mount point is long, too");
+        assert_eq!(found("/a", &[(&name(600), "/x")]), "/x", "and so may be what is mounted there");
     }
 
     #[test]
