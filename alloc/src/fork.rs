@@ -21,12 +21,14 @@
 //!   cache's owner is of another process. If the parent has more threads, a lock that one of them held stays taken, and
 //!   what it was changing stays half changed: the child must not allocate before it executes another program.
 
+#![allow(unsafe_code, reason = "a function pointer kept in an atomic")]
+
 use crate::heap::{HEAP, Heap};
 use crate::lock;
 use crate::magazine::ThreadCache;
 use crate::os::Os;
 use crate::size_class::SizeClass;
-use crate::sync::Ordering;
+use crate::sync::{AtomicPtr, Ordering};
 use crate::thread;
 
 /// The calling thread is about to fork.
@@ -44,11 +46,34 @@ pub(crate) fn in_parent() {
     HEAP.unlock_all();
 }
 
+/// A `fn()`, or null.
+static CHILD_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Has `hook` called in each forked child while all locks of the heap are held for the fork, so that no thread which a
+/// handler of the program starts is beside it. It may only store to atomics. There is one hook, for the layer above.
+#[doc(hidden)]
+pub fn set_child_hook(hook: fn()) {
+    // Release: what the hook relies on was set up before.
+    CHILD_HOOK.store(hook as *mut (), Ordering::Release);
+    HEAP.os.watch_forks();
+}
+
+fn call_child_hook() {
+    // Acquire: pairs with the store above.
+    let hook = CHILD_HOOK.load(Ordering::Acquire);
+    if !hook.is_null() {
+        // SAFETY: what is not null was stored by `set_child_hook` from a `fn()`.
+        let hook = unsafe { core::mem::transmute::<*mut (), fn()>(hook) };
+        hook();
+    }
+}
+
 /// The fork is done; this is the child, with one thread.
 pub(crate) fn in_child() {
     HEAP.sharing.end();
     HEAP.forget_other_threads(thread::own_cache());
     thread::renew();
+    call_child_hook();
     HEAP.unlock_all();
 }
 

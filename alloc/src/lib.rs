@@ -75,6 +75,8 @@ mod units;
 mod verify;
 mod zone;
 
+#[doc(hidden)]
+pub use fork::set_child_hook;
 pub use global::Allocator;
 #[doc(hidden)]
 pub use held::{HeapLock, held_locks};
@@ -83,10 +85,11 @@ pub use kept::{Kept, each_kept};
 pub use misuse::assert_unlocked;
 pub use region::{Region, Retire, retire_mode, set_retire_mode};
 pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
-pub use stats::{KernelSupport, MemStats, Usage};
+pub use stats::{KernelSupport, MemStats, Sandbox, Usage};
 pub use verify::{Fault, HeapError, verify};
 
 use heap::HEAP;
+use os::Os;
 
 /// Gives idle memory back to the OS, within the bounds of `options`, and says what happened.
 ///
@@ -140,6 +143,32 @@ pub fn release_tables() -> u64 {
 #[must_use]
 pub fn mem_stats() -> MemStats {
     HEAP.snapshot()
+}
+
+/// Says that the program is about to lock itself in: from now on the allocator makes no system call but `mmap`, `munmap`,
+/// `mprotect`, `madvise` with `MADV_DONTNEED`, and `futex`, for good.
+///
+/// It would notice a filter (seccomp) by itself, by asking for one (`prctl(PR_GET_SECCOMP)`) before it makes any other call. A
+/// program whose filter kills for that question calls this first. The price: pages are not moved but copied, other threads'
+/// caches are left alone by releases, and what was never touched counts as resident. Where a filter that kills for `prctl`,
+/// `clone` or `wait4` is there before the program begins, `EBBTIDE_KERNEL=plain` in its environment says the same. O(1).
+///
+/// # Examples
+/// ```
+/// ebbtide_alloc::enter_sandbox();
+/// // From here on a filter may be installed.
+/// let kernel = ebbtide_alloc::mem_stats().kernel;
+/// assert!(kernel.sandboxed && !kernel.moves_pages);
+/// ```
+pub fn enter_sandbox() {
+    HEAP.os.lock_in();
+}
+
+/// Whether the process is in a sandbox, as far as it can tell.
+#[doc(hidden)]
+#[must_use]
+pub fn sandbox() -> Sandbox {
+    HEAP.os.sandbox()
 }
 
 /// Whether `address` lies in this allocator's address space. O(1).

@@ -379,7 +379,15 @@ impl<O: Os> Heap<O> {
         let bytes = pages.len() * PAGE;
         let group = self.os.pages();
         let whole = group.divides(pages.start * PAGE, bytes) && group.divides(to.as_ptr() as usize, 0);
-        if !whole || resident_bytes(&self.os, to, bytes) != Ok(0) {
+        let Some(place) = self.space.unit_of(to.as_ptr() as usize) else { return false };
+        // The advice about huge pages travels with the pages, and would stay behind in a zone that is without.
+        let same_advice = {
+            let page_heap = self.page_heap();
+            let huge =
+                |unit| page_heap.serves(unit, Purpose::Huge) && !page_heap.serves(unit, Purpose::Spans);
+            huge(run) == huge(place)
+        };
+        if !whole || !same_advice || resident_bytes(&self.os, to, bytes) != Ok(0) {
             return false;
         }
         let mut at = 0;

@@ -345,10 +345,15 @@ impl<T: Send + Sync> Seats<T> {
                     own => own,
                 },
             };
-            seat.state.store(state, Ordering::Relaxed);
+            // A store copies the page: most children run another program soon.
+            if seat.state.load(Ordering::Relaxed) != state {
+                seat.state.store(state, Ordering::Relaxed);
+            }
             held += usize::from(state & HELD != 0);
             if state == FREE {
-                seat.below.store(top, Ordering::Relaxed);
+                if seat.below.load(Ordering::Relaxed) != top {
+                    seat.below.store(top, Ordering::Relaxed);
+                }
                 top = index as u32 + 1;
             }
         }

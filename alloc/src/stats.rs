@@ -114,3 +114,15 @@ impl Usage {
         self.resident.saturating_add(self.metadata)
     }
 }
+
+/// Whether a filter of system calls is in force, as far as the process can tell. For the layer above.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// There is none.
+    None,
+    /// There was one at the start. Whether another one came since is told by `no_new_privs` alone.
+    FromStart,
+    /// One has come since, or the program or its environment said that one will.
+    Later,
+}

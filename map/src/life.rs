@@ -113,7 +113,7 @@ pub(crate) struct Extra<T> {
     pub(crate) floor: usize,
     pub(crate) life: Life,
     /// What a named map shows to the registry.
-    shared: Option<Held<registry::Shared>>,
+    shared: Option<Held<Box<registry::Shared>>>,
 }
 
 impl<T> Extra<T> {
@@ -180,7 +180,7 @@ impl<T> Table<T> {
     }
 
     fn shared(&self) -> Option<&registry::Shared> {
-        self.extra.as_ref()?.shared.as_deref()
+        Some(self.extra.as_ref()?.shared.as_ref()?)
     }
 
     /// Shows all numbers, if anybody can see them.

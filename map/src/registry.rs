@@ -13,8 +13,8 @@ use ebbtide_alloc::seats::{Held, Seats};
 
 use crate::stats::{FIGURES, Figures, MapStats, Sum, at};
 
-/// Named maps.
-static NAMED: Seats<Shared> = Seats::new();
+/// Named maps. Seats stay, so what is large has a box of its own, which goes.
+static NAMED: Seats<Box<Shared>> = Seats::new();
 /// The next number for a named map.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Whose the arenas of all unnamed maps are, to the allocator.
@@ -33,10 +33,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Lists a map until what this returns is dropped. One that had another name has dropped that before.
-    pub(crate) fn register(name: String) -> Held<Self> {
+    pub(crate) fn register(name: String) -> Held<Box<Self>> {
         let figures = [const { AtomicU64::new(0) }; FIGURES];
         // Relaxed: only distinct numbers matter, but for what `map_stats` says.
-        NAMED.occupy(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), name, figures })
+        NAMED.occupy(Box::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), name, figures }))
     }
 
     /// Whose its arenas are, to the allocator: a number of its own, until four billion maps have had names.
@@ -115,12 +115,12 @@ pub fn map_stats() -> Vec<MapStats> {
     // up, which is after the visit to that began. Visits are ordered by their seats, so it is not below this one.
     let bound = NEXT.load(Ordering::Relaxed);
     let mut numbered: Vec<(u64, MapStats)> = Vec::new();
-    let visit = |shared: &Shared| {
+    let mut visit = |shared: &Shared| {
         if shared.number < bound {
             numbered.push((shared.number, row(shared, &mut kept)));
         }
     };
-    NAMED.each(visit, drop);
+    NAMED.each(|shared| visit(shared), drop);
     numbered.sort_unstable_by_key(|(number, _)| *number);
     let mut rows: Vec<MapStats> = numbered.into_iter().map(|(_, row)| row).collect();
     // What is left is of unnamed maps, or of maps that are gone.

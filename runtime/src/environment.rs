@@ -31,6 +31,26 @@ pub(crate) fn limit() -> Setting {
     })
 }
 
+/// Complains of a value of `EBBTIDE_KERNEL` that the allocator does not know: it has read it already.
+pub(crate) fn check_kernel() {
+    os::with_variable(c"EBBTIDE_KERNEL", |value| {
+        if let Err(complaint) = read_kernel(value) {
+            complaint.emit();
+        }
+    });
+}
+
+#[expect(clippy::result_large_err, reason = "no box before main")]
+fn read_kernel(value: Option<&[u8]>) -> Result<(), Line> {
+    match value.unwrap_or_default() {
+        b"" | b"plain" => Ok(()),
+        value => Err(Line::new(format_args!(
+            "ebbtide: EBBTIDE_KERNEL=\"{}\" ignored: expected plain or nothing",
+            value.escape_ascii()
+        ))),
+    }
+}
+
 /// The events that `EBBTIDE_TRACE` lists.
 pub(crate) fn topics() -> Topics {
     os::with_variable(c"EBBTIDE_TRACE", |value| {
@@ -142,6 +162,19 @@ mod tests {
         );
         assert!(complaint(read_policy(Some(b"a\nb\xff"))).contains("\"a\\nb\\xff\""));
         assert!(complaint(read_policy(Some(&[1; 5000]))).len() < 512);
+    }
+
+    #[test]
+    fn only_a_plain_kernel_is_known() {
+        assert!(
+            read_kernel(None).is_ok()
+                && read_kernel(Some(b"")).is_ok()
+                && read_kernel(Some(b"plain")).is_ok()
+        );
+        assert_eq!(
+            complaint(read_kernel(Some(b"old"))),
+            "ebbtide: EBBTIDE_KERNEL=\"old\" ignored: expected plain or nothing\n"
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ const fn decode(word: u64) -> Policy {
 
 /// Puts the environment's policy and limit in force, unless code named a policy already. Called once.
 pub(crate) fn begin(from_environment: Policy, limit: Setting) {
-    os::in_forked_child(begin_in_child);
+    ebbtide_alloc::set_child_hook(begin_in_child);
     ebbtide_alloc::set_pressure_hook(on_pressure);
     // Failure means that code was faster, and code overrides the environment.
     let _ = POLICY.compare_exchange(UNSET, encode(from_environment), Ordering::SeqCst, Ordering::SeqCst);
@@ -103,7 +103,7 @@ pub(crate) fn release_as_asked(options: ReleaseOptions) -> ReleaseReport {
     look_at_files();
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
     let report = ebbtide_alloc::release(options);
-    UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+    leave();
     settle();
     tell(&report, ReleaseCause::Forced);
     report
@@ -366,16 +366,17 @@ fn enter() -> bool {
 }
 
 fn leave() {
-    UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+    // In the child of a fork the count begins at zero, whatever the one thread was in.
+    let _ = UNDER_WAY.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
 }
 
 /// A fork copies the settings, which hold on, and books about the parent's past: what it owes, what its looks found in
 /// vain, how long it rests, and what threads are doing that the child does not have. The child begins with clean ones and looks at its
 /// first slow path. Totals since the start go on, and so does what subscribers were told of the limit.
 ///
-/// Stores to atomics alone. The order of libc's handlers makes no difference: this one neither allocates nor takes a lock,
-/// so it may run before the allocator's own.
-extern "C" fn begin_in_child() {
+/// Called by the allocator's own handler, while it holds all locks of the heap: a thread that a handler of the program
+/// starts in the child waits for these before it can have caused an event or a release. It stores to atomics alone.
+fn begin_in_child() {
     UNDER_WAY.store(0, Ordering::SeqCst);
     STUCK.store(0, Ordering::SeqCst);
     store_budget(Budget::default());
@@ -384,8 +385,9 @@ extern "C" fn begin_in_child() {
     background::begin_in_child();
     trace::begin_in_child();
     testing::begin_in_child();
-    // SAFETY: the child of a fork has one thread, the one that called `fork`. Of maps and events that thread can only have been in
-    // callbacks and allocations: nothing else of them calls what could fork.
+    // SAFETY: the child of a fork begins with one thread, the one that called `fork`; what others are started before this
+    // ends wait in their first allocation. Of maps and events the one can only have been in callbacks and allocations:
+    // nothing else of them calls what could fork.
     unsafe {
         events::after_fork();
         ebbtide_map::internal::after_fork();

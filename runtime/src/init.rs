@@ -21,6 +21,7 @@ fn start() {
     // value from the beginning.
     if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
         os::sandbox::begin();
+        environment::check_kernel();
         trace::begin(environment::topics());
         activation::begin();
         governor::begin(environment::policy(), environment::limit());

@@ -21,12 +21,13 @@
 //!
 //! # When memory goes back
 //! [`Policy`] says what happens without being asked; [`free_os_memory`] and [`release`] work under every policy.
-//! The default is `percent:10`. Three environment variables are read once, before `main`:
+//! The default is `percent:10`. Four environment variables are read once, before `main`:
 //!
 //! | variable | value | default |
 //! |---|---|---|
 //! | `EBBTIDE_POLICY` | `off`, `percent:N`, `background:N` | `percent:10` |
 //! | `EBBTIDE_MEMORY_LIMIT` | bytes as in `512MiB` (or B, KiB, GiB, TiB), `cgroup:90%`, `off` | `off` |
+//! | `EBBTIDE_KERNEL` | `plain`: no system call but the basic ones ([`enter_sandbox`]) | empty |
 //! | `EBBTIDE_TRACE` | list of `release`, `map`, `limit`, `all` | empty |
 //!
 //! A value that cannot be read is one line on stderr, and the default holds. Code overrides the environment. Of maps
@@ -43,10 +44,11 @@
 //! process was started under a filter (then it could not tell that there is another one): never inside an allocation, a
 //! free, or a release by policy or limit. There, files that are open already may be read again (the
 //! control group's limit, if it is followed; what is resident, if releases are traced), and not even that once the process
-//! has installed a filter of system calls (seccomp) after its start. Whether it has is asked by `prctl(PR_GET_SECCOMP)`, at
-//! most each 20 ms and only while one of these two is in use; in a process that had a filter from the start,
-//! `no_new_privs` set since counts as another one. A filter that kills for that as well needs
-//! `set_memory_limit(memory_limit())` before it is installed, which ends the following.
+//! has installed a filter of system calls (seccomp) after its start. Whether it has is asked by `prctl(PR_GET_SECCOMP)`, before
+//! any call beyond `mmap`, `munmap`, `mprotect`, `madvise(MADV_DONTNEED)` and `futex`; in a process that had a filter from the
+//! start, `no_new_privs` set since counts as another one. A program whose filter kills for that question calls
+//! [`enter_sandbox`] first; where such a filter, or one that kills for `clone` or `wait4`, is there before the program begins,
+//! `EBBTIDE_KERNEL=plain` in the environment says so.
 //!
 //! # Signals
 //! A signal may come at any time, to any thread, and calls that it interrupts are made again. But allocating, freeing and all
@@ -96,7 +98,7 @@ pub mod testing;
 mod trace;
 
 pub use ebbtide_alloc::{
-    BlockReason, Blocked, BlockedList, KernelSupport, MemStats, ReleaseOptions, ReleaseReport,
+    BlockReason, Blocked, BlockedList, KernelSupport, MemStats, ReleaseOptions, ReleaseReport, enter_sandbox,
 };
 pub use ebbtide_map::{ChangeKind, HashMap, HashSet, MapEvent, MapStats, hash_map, hash_set, std_api};
 pub use events::{Event, LimitCrossing, ReleaseCause, Subscription, dropped_events, on_event};

@@ -5,8 +5,8 @@
 //!
 //! | where | calls |
 //! |---|---|
-//! | any allocation or free that meets a bound ([`on_pressure`](crate::governor)) | `clock_gettime` (in the vDSO), those of the allocator's release, `futex` to wake the background thread |
-//! | the same, while a control group's limit is followed, at most each 20 ms | `prctl(PR_GET_SECCOMP)`, `prctl(PR_GET_NO_NEW_PRIVS)`; `fstat` and `pread64` of files that are open already |
+//! | any allocation or free that meets a bound ([`on_pressure`](crate::governor)) | `clock_gettime` (in the vDSO), those of the allocator's release (`prctl(PR_GET_SECCOMP)` before any but the basic ones), `futex` to wake the background thread |
+//! | the same, while a control group's limit is followed, at most each 20 ms | `prctl(PR_GET_SECCOMP)`; `fstat` and `pread64` of files that are open already |
 //! | the same, with `EBBTIDE_TRACE` | `write` to stderr; with `release`: the calls of the line above for `/proc/self/statm` |
 //! | the first idle memory under `Policy::Background` | what `pthread_create` calls (`mmap`, `mprotect`, `clone3`, `rt_sigprocmask`), then `prctl(PR_SET_NAME)` on the thread |
 //! | start, and calls of this crate that the program makes | all of the above, and opening: `openat`, `read`, `fcntl`, `prlimit64`, `close` |
@@ -133,18 +133,6 @@ pub(crate) fn spawn(work: fn()) -> Result<(), i32> {
         libc::pthread_attr_destroy(&raw mut attributes);
         if refused == 0 { Ok(()) } else { Err(refused) }
     }
-}
-
-/// Has every forked child call `work` before its one thread goes on. `work` may only store to atomics.
-pub(crate) fn in_forked_child(work: extern "C" fn()) {
-    // SAFETY: `work` is a function for the life of the program, and only stores to atomics, which is allowed in the
-    // child of a process with threads. Failure (no memory) leaves the child without the call, which is no unsoundness.
-    let _ = unsafe { libc::pthread_atfork(None, None, Some(as_libc_wants(work))) };
-}
-
-/// libc declares the handler as unsafe to call.
-fn as_libc_wants(work: extern "C" fn()) -> unsafe extern "C" fn() {
-    work
 }
 
 /// The calling thread's errno.

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 
 use super::moves::{Remap, map, move_front};
 use super::{Errno, Life, Moved, Os, PageRange, ThreadMark};
-use crate::stats::KernelSupport;
+use crate::stats::{KernelSupport, Sandbox};
 use crate::sync::{AtomicPtr, AtomicU32};
 use crate::units::{PAGE, PageGroup, UNIT};
 
@@ -59,6 +59,10 @@ struct State {
     bounds: Vec<usize>,
     /// The move after so many more fails and loses its target, since filling the hole is refused with this errno.
     loses: Option<(usize, i32)>,
+    /// The hole that it left, and that errno.
+    lost: Option<(usize, i32)>,
+    /// How many attempts at filling it fail from here on.
+    losses: u32,
     denies_after_loss: bool,
     /// What moves that failed have unmapped.
     holes: Vec<(usize, usize)>,
@@ -134,7 +138,13 @@ impl Fake {
 
     /// Has the move after `passing` others fail, and filling the hole that it leaves.
     pub(crate) fn lose_target(&self, passing: usize, errno: i32) {
-        self.state.lock().unwrap().loses = Some((passing, errno));
+        self.lose_target_for(passing, errno, u32::MAX);
+    }
+
+    /// The same, but so many attempts at filling the hole fail, and no more.
+    pub(crate) fn lose_target_for(&self, passing: usize, errno: i32, attempts: u32) {
+        let mut state = self.state.lock().unwrap();
+        (state.loses, state.losses) = (Some((passing, errno)), attempts);
     }
 
     /// Refuses all commits once a target is lost.
@@ -296,9 +306,16 @@ impl Remap for Fake {
         let mut state = self.state.lock().unwrap();
         if let Some((0, errno)) = state.loses {
             state.loses = None;
+            state.lost = Some((hole.0, errno));
             if state.denies_after_loss {
                 state.refuse = Some((Call::Commit, libc::ENOMEM, 0, true));
             }
+        }
+        if let Some((at, errno)) = state.lost
+            && at == hole.0
+            && state.losses > 0
+        {
+            state.losses -= 1;
             return Err(Errno(errno));
         }
         drop(state);
@@ -413,6 +430,12 @@ impl Os for Fake {
     fn support(&self) -> KernelSupport {
         KernelSupport { page_size: self.pages().bytes() as u64, ..KernelSupport::default() }
     }
+
+    fn sandbox(&self) -> Sandbox {
+        Sandbox::None
+    }
+
+    fn lock_in(&self) {}
 
     fn rss(&self) -> u64 {
         self.ask(Call::Rss, 0, 0).map_or(0, |()| 1 << 20)

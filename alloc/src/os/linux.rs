@@ -13,7 +13,7 @@ use super::moves;
 use super::probe::{Feature, PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED};
 use super::threads::{self, Life, ThreadMark, Watch};
 use super::{Errno, Moved, Os, PageRange};
-use crate::stats::KernelSupport;
+use crate::stats::{KernelSupport, Sandbox};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::units::{PAGE, PAGES_PER_UNIT, PageGroup, UNIT};
 
@@ -216,6 +216,14 @@ impl Os for Linux {
 
     fn support(&self) -> KernelSupport {
         self.support_now()
+    }
+
+    fn sandbox(&self) -> Sandbox {
+        self.sandbox_now()
+    }
+
+    fn lock_in(&self) {
+        self.lock_in_now();
     }
 
     fn rss(&self) -> u64 {

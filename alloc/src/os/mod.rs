@@ -24,7 +24,7 @@ pub(crate) use threads::{Life, ThreadMark};
 
 use core::ptr::NonNull;
 
-use crate::stats::KernelSupport;
+use crate::stats::{KernelSupport, Sandbox};
 use crate::sync::{AtomicPtr, AtomicU32};
 use crate::units::{PAGE, PageGroup};
 
@@ -132,6 +132,12 @@ pub(crate) trait Os: Sync {
 
     /// What the kernel offers now.
     fn support(&self) -> KernelSupport;
+
+    /// Whether the process is in a sandbox now, and since when.
+    fn sandbox(&self) -> Sandbox;
+
+    /// Has no call made from now on but mmap, munmap, mprotect, madvise with `MADV_DONTNEED`, and futex.
+    fn lock_in(&self);
 
     /// The resident set of the process in bytes, 0 if it cannot be read.
     fn rss(&self) -> u64;

@@ -15,6 +15,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::linux::{Linux, checked};
+use super::probe::is_unlimited;
 use super::{Errno, Moved, Os};
 use crate::units::{HUGE, PAGE, UNIT};
 
@@ -68,7 +69,15 @@ pub(super) unsafe fn move_front<K: Remap>(
     // SAFETY: parts of the caller's ranges.
     let Err(errno) = (unsafe { kernel.remap(from, to, front) }) else { return Moved::There(front) };
     // SAFETY: the caller gave up what lay at the target, so nobody uses it.
-    match unsafe { kernel.refill(to, front) } {
+    let mut refilled = unsafe { kernel.refill(to, front) };
+    for _ in 0..REFILLS {
+        if refilled != Err(Errno::ENOMEM) {
+            break;
+        }
+        // SAFETY: as above.
+        refilled = unsafe { kernel.refill(to, front) };
+    }
+    match refilled {
         Ok(()) => Moved::Refilled(front),
         // It is mapped, by us or by others. Only what may fail for want of memory or by a mapping that has changed
         // fails after the target is gone.
@@ -76,6 +85,9 @@ pub(super) unsafe fn move_front<K: Remap>(
         Err(_) => Moved::Lost,
     }
 }
+
+/// How often to try again to fill a hole: a limit may have been in the way for a moment.
+const REFILLS: u32 = 8;
 
 /// Whether mremap may answer so after it has unmapped its target.
 const fn unmaps_first(errno: Errno) -> bool {
@@ -109,17 +121,7 @@ fn front_in_one_mapping<K: Remap>(kernel: &K, from: NonNull<u8>, bytes: usize) -
 
 impl Remap for Linux {
     fn may_move(&self) -> bool {
-        if !self.has_moves() {
-            return false;
-        }
-        // The move counts against these limits anew, after the target is gone. With one that was lowered below what is
-        // mapped already it fails, and so does filling the hole.
-        [libc::RLIMIT_AS, libc::RLIMIT_DATA].into_iter().all(|resource| {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: `limit` is a valid place.
-            let asked = checked(|| i64::from(unsafe { libc::getrlimit(resource, &raw mut limit) }));
-            asked.is_ok() && limit.rlim_cur == libc::RLIM_INFINITY
-        })
+        self.has_moves() && is_unlimited()
     }
 
     fn is_one_mapping(&self, addr: NonNull<u8>, bytes: usize) -> bool {
@@ -150,7 +152,16 @@ impl Remap for Linux {
 
     unsafe fn refill(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
         // Linux has MAP_FIXED_NOREPLACE since 4.17, so wherever pages can be moved.
-        map(addr.as_ptr(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_FIXED_NOREPLACE).map(|_| ())
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        match map(addr.as_ptr(), bytes, access, libc::MAP_FIXED_NOREPLACE)? {
+            there if there == addr => Ok(()),
+            // It was taken for a hint.
+            elsewhere => {
+                // SAFETY: the mapping was made just now, and nobody else knows it.
+                unsafe { self.unreserve(elsewhere, bytes) };
+                Err(Errno::EEXIST)
+            }
+        }
     }
 
     fn is_short_of_mappings(&self) -> bool {

@@ -8,9 +8,10 @@
 //! The child is a plain copy of the process, not one that shares its memory: before Linux 5.16 a process that dumps core
 //! takes those with it that share its memory. It allocates nothing, runs no handler, and its end raises no signal.
 //!
-//! Two filters are seen too late. One on top of a filter that was there at the start is told only by the flag
-//! `no_new_privs` that comes with it, so not where that was set at the start already. And one that kills where the
-//! process asks for its filters (prctl with `PR_GET_SECCOMP`), or for a child process while there is a filter.
+//! Some filters are seen too late. One on top of a filter that was there at the start is told only by the flag
+//! `no_new_privs` that comes with it, so not where that was set at the start already. And one that kills where the process
+//! asks for its filters (prctl with `PR_GET_SECCOMP`), or, if it is there at the start, for a child process and waiting for
+//! it (clone, wait4). For these there are [`crate::enter_sandbox`] and `EBBTIDE_KERNEL=plain`: then nothing is asked.
 
 #![allow(unsafe_code, reason = "system calls")]
 
@@ -20,7 +21,7 @@ use super::linux::{Linux, checked, membarrier, process_madvise};
 use super::moves::{Remap, map};
 use super::threads;
 use super::{Errno, Os, PageRange};
-use crate::stats::KernelSupport;
+use crate::stats::{KernelSupport, Sandbox};
 use crate::sync::Ordering;
 
 /// A call, or several that are only of use together.
@@ -69,6 +70,9 @@ impl Offers {
     /// Moves were tried, which takes as long as all else together: not before the first is wanted.
     const MOVES_TRIED: u32 = 1 << 27;
 
+    /// Nothing.
+    const BASIC: Self = Self(Self::PROBED | Self::SANDBOXED | Self::MOVES_TRIED);
+
     pub(super) const fn has(self, feature: Feature) -> bool {
         self.0 & 1 << feature as u8 != 0
     }
@@ -87,17 +91,38 @@ impl Offers {
     }
 }
 
-fn prctl(option: i32) -> i32 {
+/// Whether the answer is not 0. A kernel without what is asked for says `EINVAL`; any other refusal is a filter's.
+fn prctl(option: i32) -> bool {
     // SAFETY: these options take no pointers.
-    checked(|| i64::from(unsafe { libc::prctl(option, 0, 0, 0, 0) })).unwrap_or(0) as i32
+    let answer = checked(|| i64::from(unsafe { libc::prctl(option, 0, 0, 0, 0) }));
+    answer.map_or_else(|errno| errno != Errno::EINVAL, |mode| mode > 0)
 }
 
 fn has_filter() -> bool {
-    prctl(libc::PR_GET_SECCOMP) > 0
+    prctl(libc::PR_GET_SECCOMP)
 }
 
 fn has_no_new_privs() -> bool {
-    prctl(libc::PR_GET_NO_NEW_PRIVS) > 0
+    prctl(libc::PR_GET_NO_NEW_PRIVS)
+}
+
+/// Whether the environment says that nothing beyond the basic calls may be tried: `EBBTIDE_KERNEL=plain`.
+fn is_plain() -> bool {
+    // SAFETY: the name ends with a 0. Nobody may change the environment meanwhile, as for every reader of it.
+    let value = unsafe { libc::getenv(c"EBBTIDE_KERNEL".as_ptr()) };
+    // SAFETY: what getenv returns ends with a 0, and stays as it is during this call.
+    !value.is_null() && unsafe { core::ffi::CStr::from_ptr(value) } == c"plain"
+}
+
+/// Whether none of the limits is set against which a move counts anew, after its target is gone. With one that was lowered
+/// below what is mapped already the move fails, and so does filling the hole.
+pub(super) fn is_unlimited() -> bool {
+    [libc::RLIMIT_AS, libc::RLIMIT_DATA].into_iter().all(|resource| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is a valid place.
+        let asked = checked(|| i64::from(unsafe { libc::getrlimit(resource, &raw mut limit) }));
+        asked.is_ok() && limit.rlim_cur == libc::RLIM_INFINITY
+    })
 }
 
 impl Linux {
@@ -111,9 +136,21 @@ impl Linux {
         if !known.is_outdated() {
             return known;
         }
-        let sandboxed = Offers(Offers::PROBED | Offers::SANDBOXED | Offers::MOVES_TRIED);
-        self.offers.store(sandboxed.0, Ordering::Relaxed);
-        sandboxed
+        self.lock_in_now();
+        Offers::BASIC
+    }
+
+    /// Has nothing but the basic calls made from now on, and does not even ask for filters.
+    pub(super) fn lock_in_now(&self) {
+        self.offers.store(Offers::BASIC.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn sandbox_now(&self) -> Sandbox {
+        match self.offers().0 & (Offers::FILTERED | Offers::SANDBOXED) {
+            0 => Sandbox::None,
+            Offers::FILTERED => Sandbox::FromStart,
+            _ => Sandbox::Later,
+        }
     }
 
     pub(super) fn has(&self, feature: Feature) -> bool {
@@ -125,6 +162,10 @@ impl Linux {
         let known = self.offers();
         if known.0 & Offers::MOVES_TRIED != 0 {
             return known.has(Feature::Moves);
+        }
+        if !is_unlimited() {
+            // Asked again when a move is wanted next: the trial counts against the limits, too.
+            return false;
         }
         let works = self.with_scratch(|scratch| self.works(Feature::Moves, scratch)).unwrap_or(false);
         let tried = Offers(known.0 | Offers::MOVES_TRIED);
@@ -148,7 +189,7 @@ impl Linux {
             residency: offers.has(Feature::Residency),
             huge_page_advice: offers.has(Feature::HugeAdvice),
             releases_locked: offers.has(Feature::ReleaseLocked),
-            rss: offers.has(Feature::Rss),
+            rss: offers.has(Feature::Rss) && self.read_rss().is_some(),
             sandboxed: offers.0 & (Offers::FILTERED | Offers::SANDBOXED) != 0,
         }
     }
@@ -156,7 +197,9 @@ impl Linux {
     #[cold]
     fn probe(&self) -> Offers {
         let mut offers = Offers(Offers::PROBED);
-        if has_filter() {
+        if is_plain() {
+            offers = Offers::BASIC;
+        } else if has_filter() {
             offers.0 |= Offers::FILTERED;
             offers.0 |= if has_no_new_privs() { Offers::NO_NEW_PRIVS } else { 0 };
             offers.0 |= Offers::MOVES_TRIED;
@@ -213,7 +256,10 @@ impl Linux {
             Feature::ReleaseLocked => advise(MADV_DONTNEED_LOCKED),
             // What is locked must not move, and only mincore tells so without a trial that would fill memory.
             Feature::Moves => {
-                is_resident(scratch, page) == Ok(false) && !self.is_locked(scratch) && moves(scratch, page)
+                is_unlimited()
+                    && is_resident(scratch, page) == Ok(false)
+                    && !self.is_locked(scratch)
+                    && moves(scratch, page)
             }
             Feature::Rss => self.read_rss().is_some(),
         }
@@ -285,9 +331,13 @@ fn is_resident(page: NonNull<u8>, bytes: usize) -> Result<bool, Errno> {
     Ok(seen & 1 == 1)
 }
 
-/// Whether the first of four pages moves to the third, and memory is not charged: where it is, under strict overcommit, a
-/// move charges it anew after its target is unmapped, and may be refused.
+/// Whether memory is not charged, and the first of four pages moves to the third. Where memory is charged, under strict
+/// overcommit, a move charges it anew after its target is unmapped, and may be refused.
 fn moves(scratch: NonNull<u8>, page: usize) -> bool {
+    let Ok(uncharged) = map(core::ptr::null_mut(), UNCHARGED, libc::PROT_READ | libc::PROT_WRITE, 0) else {
+        return false;
+    };
+    unmap(uncharged, UNCHARGED);
     // SAFETY: inside the four pages.
     let target = unsafe { scratch.add(2 * page) };
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
@@ -295,14 +345,7 @@ fn moves(scratch: NonNull<u8>, page: usize) -> bool {
     let moved = checked(|| unsafe {
         libc::mremap(scratch.as_ptr().cast(), page, page, flags, target.as_ptr()) as i64
     });
-    if moved != Ok(target.as_ptr() as i64) {
-        return false;
-    }
-    let uncharged = map(core::ptr::null_mut(), UNCHARGED, libc::PROT_READ | libc::PROT_WRITE, 0);
-    uncharged.is_ok_and(|addr| {
-        unmap(addr, UNCHARGED);
-        true
-    })
+    moved == Ok(target.as_ptr() as i64)
 }
 
 /// Runs `work` in a copy of this process, and waits for its end. False if there is no child to be had.

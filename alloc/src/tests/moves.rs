@@ -158,6 +158,19 @@ fn a_block_whose_move_fails_is_copied() {
     }
 }
 
+/// A limit is in the way of filling the hole, for a moment.
+#[test]
+fn a_hole_that_cannot_be_filled_at_once_is_filled_a_little_later() {
+    let heap = divided_heap();
+    let (block, bytes) = huge_block(&heap);
+    heap.os.lose_target_for(0, libc::ENOMEM, 3);
+    let moved = heap.move_large(block, bytes, 2 * bytes, 8);
+    assert!(is_whole(moved, bytes) && heap.os.holes() == 0);
+    assert_eq!(heap.os.calls(Call::Refill).len(), 4);
+    heap.verify(None).unwrap();
+    heap.free_large(moved);
+}
+
 /// The place of a block is lost on the way there: the block goes elsewhere, and nobody ever touches that place.
 #[test]
 fn a_block_whose_new_place_is_lost_goes_to_another() {

@@ -282,6 +282,7 @@ mod tests {
         assert_eq!(text_of(&held).as_deref(), Ok(b"other".as_slice()));
         let (number, opened) = (held.number.load(Ordering::SeqCst), held.opened());
         held.close();
+        // Another test may have the number by now.
         assert_ne!(identity(number), Some(opened), "closed");
         assert_eq!(text_of(&held), Err(EBADF));
     }

@@ -202,7 +202,10 @@ fn everything_in_the_background() {
     });
     let started = Instant::now();
     while here.load(Ordering::SeqCst) < 5 || done.load(Ordering::SeqCst) < 5 {
-        assert!(started.elapsed() < patient(PATIENCE), "{here:?} calls on the thread, {done:?} came to their end");
+        assert!(
+            started.elapsed() < patient(PATIENCE),
+            "{here:?} calls on the thread, {done:?} came to their end"
+        );
         burst(64 * MIB, 50_000);
         thread::sleep(Duration::from_millis(100));
     }

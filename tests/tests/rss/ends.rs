@@ -35,6 +35,8 @@ extern "C" fn before_main() {
         limits::start_without_thread_keys();
     } else if is_trial(fork_handlers::EARLY) {
         fork_handlers::register();
+    } else if is_trial(fork_handlers::OUTLIVED) {
+        fork_handlers::register_outlived();
     }
 }
 

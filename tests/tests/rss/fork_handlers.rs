@@ -6,8 +6,9 @@ use std::ffi::CStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use ebbtide::Policy;
+use ebbtide::{Policy, on_event};
 use ebbtide_alloc::Region;
 use ebbtide_tests::block::Block;
 use ebbtide_tests::rng::Rng;
@@ -22,7 +23,11 @@ const EARLIEST: &CStr = c"handlers_registered_before_all_others_allocate";
 /// The same, and they fork.
 const NESTED: &CStr = c"handlers_registered_before_all_others_fork";
 
+/// Its handler in the child is registered by a constructor, and leaves a thread at work.
+pub(crate) const OUTLIVED: &CStr = c"threads_of_a_handler_outlive_it";
+
 pub(crate) const CASES: &[Case] = &[
+    Case { name: "threads_of_a_handler_outlive_it", run: outlived },
     Case { name: "handlers_of_a_constructor_start_threads_that_allocate", run: early },
     Case { name: "handlers_registered_before_all_others_allocate", run: earliest },
     Case { name: "handlers_registered_before_all_others_fork", run: nested },
@@ -149,4 +154,62 @@ fn late() {
     register();
     STARTS_THREADS.store(true, Ordering::SeqCst);
     forks_amid_work();
+}
+
+/// Releases of the thread that a handler left in a child.
+static RELEASES: AtomicU32 = AtomicU32::new(0);
+const RELEASES_OF_A_CHILD: u32 = 300;
+/// Whether a callback is being called.
+static INSIDE: AtomicBool = AtomicBool::new(false);
+static DROPPED_INSIDE: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn register_outlived() {
+    // SAFETY: the handler has the signature asked for and stays for the life of the program.
+    assert_eq!(unsafe { libc::pthread_atfork(None, None, Some(leave_a_thread)) }, 0);
+}
+
+unsafe extern "C" fn leave_a_thread() {
+    thread::spawn(|| {
+        for _ in 0..RELEASES_OF_A_CHILD {
+            ebbtide::free_os_memory();
+            RELEASES.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    while RELEASES.load(Ordering::SeqCst) < 3 {
+        thread::yield_now();
+    }
+}
+
+/// Part of a callback, which may go when nobody is inside any more.
+struct Part;
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        DROPPED_INSIDE.fetch_or(INSIDE.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
+/// Fails where the runtime puts its books in order in a child when other threads are at work there already: one that is in
+/// a callback would be taken for one of the parent's, and one in a release would be counted out twice.
+fn outlived() {
+    start(Policy::Percent(10));
+    for _ in 0..5 {
+        let part = Part;
+        let subscription = on_event(move |_| {
+            let _ = &part;
+            INSIDE.store(true, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(2));
+            INSIDE.store(false, Ordering::SeqCst);
+        });
+        let code = move || {
+            drop(subscription);
+            while RELEASES.load(Ordering::SeqCst) < RELEASES_OF_A_CHILD {
+                thread::sleep(Duration::from_millis(1));
+            }
+            drop((0..1024).map(|_| vec![1_u8; 64 << 10]).collect::<Vec<_>>());
+            let idle = ebbtide::mem_stats().heap_free;
+            i32::from(DROPPED_INSIDE.load(Ordering::SeqCst)) + 2 * i32::from(idle > 32 << 20)
+        };
+        assert_eq!(in_child(code), Ok(0), "256: a callback went while it was called; 512: the policy rests");
+    }
 }

@@ -21,6 +21,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "sandbox_that_kills_from_the_start", run: || processes(KILL, "start") },
     Case { name: "sandbox_that_refuses_later", run: || processes(REFUSE, "later") },
     Case { name: "sandbox_that_kills_later", run: || processes(KILL, "later") },
+    Case { name: "sandbox_that_kills_for_the_question_later", run: told },
+    Case { name: "sandbox_that_kills_for_the_question_from_the_start", run: told_at_the_start },
 ];
 
 /// Tells the process of a trial what is forbidden, how, and when.
@@ -39,6 +41,7 @@ const FORBIDDEN: &[(&str, &[libc::c_long])] = &[
     ("robust_list", &[libc::SYS_get_robust_list]),
     ("msync", &[libc::SYS_msync]),
     ("advice", &[]),
+    ("questions", &[libc::SYS_prctl, libc::SYS_wait4]),
     #[cfg(target_arch = "x86_64")]
     (
         "files",
@@ -87,7 +90,7 @@ fn processes(action: u32, when: &str) {
         return;
     }
     let names = FORBIDDEN.iter().map(|(name, _)| *name).chain(["all"]);
-    for name in names.filter(|name| when == "later" || *name != LOADER_NEEDS) {
+    for name in names.filter(|name| *name != "questions" && (when == "later" || *name != LOADER_NEEDS)) {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.env(SANDBOX, name).env("RUST_BACKTRACE", "0");
         if when == "start" {
@@ -103,9 +106,33 @@ fn processes(action: u32, when: &str) {
     }
 }
 
+/// The program says that it is about to lock itself in: then even the question for a filter may be forbidden.
+fn told() {
+    work("all and questions", || {
+        ebbtide::enter_sandbox();
+        assert!(install("all and questions", KILL), "{}", std::io::Error::last_os_error());
+    });
+    assert_eq!(offers(), [false; 6]);
+}
+
+/// The environment says so, since the filter is there before the program is.
+fn told_at_the_start() {
+    if std::env::var_os(SANDBOX).is_some() {
+        assert_eq!(offers(), [false; 6]);
+        return work("questions", || {});
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.env(SANDBOX, "questions").env("EBBTIDE_KERNEL", "plain").env("RUST_BACKTRACE", "0");
+    let set = || if install("questions", KILL) { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: the closure allocates nothing and calls prctl alone, which is async-signal-safe.
+    unsafe { command.pre_exec(set) };
+    let (status, said) = harness::finish(command, false).expect("a child process");
+    assert!(status.success(), "{status}\n{said}");
+}
+
 /// Installs a filter for the calling thread. Allocates nothing.
 fn install(what: &str, action: u32) -> bool {
-    const MOST: usize = 48;
+    const MOST: usize = 64;
     let load = |offset: u32| libc::sock_filter {
         code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
         jt: 0,
@@ -126,8 +153,12 @@ fn install(what: &str, action: u32) -> bool {
         program[len] = instruction;
         len += 1;
     };
-    let is_forbidden =
-        |name: &str| what == name || what == "all" || (what == "all but files" && name != "files");
+    let is_forbidden = |name: &str| match what {
+        "all and questions" => true,
+        "all" => name != "questions",
+        "all but files" => name != "files" && name != "questions",
+        _ => what == name,
+    };
     // The number of the call is at 0, its third argument at 32.
     add(load(0));
     for (_, calls) in FORBIDDEN.iter().filter(|(name, _)| is_forbidden(name)) {
