@@ -11,7 +11,7 @@
 use core::alloc::Layout;
 
 use crate::heap::Heap;
-use crate::misuse::Act;
+use crate::misuse::{Act, assert_unlocked};
 use crate::os::Os;
 use crate::size_class::{MAX_WORDS, SizeClass, padded};
 use crate::span::SpanRecord;
@@ -76,6 +76,9 @@ impl<O: Os> Heap<O> {
 
     /// Checks a free that is about to happen, and notes it.
     pub(crate) fn take_back(&self, block: *mut u8, layout: Layout) {
+        if SizeClass::of(layout.size(), layout.align()).is_none() {
+            assert_unlocked("a free");
+        }
         if !self.is_live(block, layout, |slot| slot.record.live.clear(slot.word, slot.bit)) {
             self.judge(Act::Free, block as usize, SizeClass::of(layout.size(), layout.align()));
         }
@@ -83,6 +86,9 @@ impl<O: Os> Heap<O> {
 
     /// Checks a block whose size is about to change.
     pub(crate) fn check_live(&self, block: *mut u8, layout: Layout) {
+        if SizeClass::of(layout.size(), layout.align()).is_none() {
+            assert_unlocked("a change of size");
+        }
         if !self.is_live(block, layout, |slot| slot.record.live.look(slot.word) & slot.bit != 0) {
             self.judge(Act::Realloc, block as usize, SizeClass::of(layout.size(), layout.align()));
         }

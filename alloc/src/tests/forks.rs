@@ -102,8 +102,11 @@ fn last_line_with_a_lock(work: impl FnOnce()) -> String {
     // SAFETY: the child uses the heap and ends by an abort, or by _exit.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // SAFETY: descriptors of this process.
-        unsafe { libc::dup2(ends[1], libc::STDERR_FILENO) };
+        // SAFETY: descriptors of this process. A child that waits for its own lock is ended.
+        unsafe {
+            libc::dup2(ends[1], libc::STDERR_FILENO);
+            libc::alarm(20);
+        }
         let _page_heap = HEAP.page_heap();
         work();
         // SAFETY: ends the child.
