@@ -473,7 +473,7 @@ impl Os for Fake {
         }
     }
 
-    fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool {
+    unsafe fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool {
         // SAFETY: tests and models keep the thread locals that they name.
         let pointer = unsafe { &*pointer };
         // Relaxed: the caller's lock orders it.

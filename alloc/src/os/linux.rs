@@ -264,8 +264,9 @@ impl Os for Linux {
         if self.has(Feature::Barrier) { threads::thread_life(mark) } else { Life::Unknown }
     }
 
-    fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool {
-        threads::set_bit(pointer.cast(), mask)
+    unsafe fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { threads::set_bit(pointer.cast(), mask) }
     }
 
     fn watch_thread_exit(&self) -> bool {

@@ -167,7 +167,10 @@ pub(crate) trait Os: Sync {
 
     /// Sets a bit, given as a mask, of a pointer that may not be there any more: in a thread local of another thread. One
     /// atomic operation. False if nothing is mapped there, and then nothing was done.
-    fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool;
+    ///
+    /// # Safety
+    /// What is mapped there, if anything, is a pointer that whoever reads it may find with this bit.
+    unsafe fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool;
 
     /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
     fn watch_thread_exit(&self) -> bool;

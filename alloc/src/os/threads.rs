@@ -159,7 +159,10 @@ pub(super) fn thread_life(mark: ThreadMark) -> Life {
 }
 
 /// See [`Os::set_bit`](super::Os::set_bit). By the kernel, so that a place that is gone is an error and no fault.
-pub(super) fn set_bit(pointer: *mut usize, mask: usize) -> bool {
+///
+/// # Safety
+/// As for that.
+pub(super) unsafe fn set_bit(pointer: *mut usize, mask: usize) -> bool {
     const_assert!(cfg!(target_endian = "little"));
     debug_assert!(mask.is_power_of_two() && mask >> 32 == 0, "a bit of the lower half");
     // Nobody waits for it.
@@ -168,7 +171,8 @@ pub(super) fn set_bit(pointer: *mut usize, mask: usize) -> bool {
     // Or with 1 shifted by so many; nobody is woken, whatever was there before.
     let operation =
         (libc::FUTEX_OP_OR | libc::FUTEX_OP_OPARG_SHIFT) << 28 | (mask.trailing_zeros() as i32) << 12;
-    // SAFETY: the kernel changes the word if it is mapped and writable, and says so if not. The first word lives for ever.
+    // SAFETY: the kernel sets the bit, which the caller vouches for, if the word is mapped and writable, and says so if not.
+    // The first word lives for ever.
     checked(|| unsafe {
         libc::syscall(libc::SYS_futex, NOBODY.as_ptr(), call, 0, 0_usize, pointer.cast::<u32>(), operation)
     })
@@ -232,19 +236,21 @@ mod tests {
     #[test]
     fn a_bit_is_set_where_there_is_memory() {
         let mut word = 0x7f12_0000_8000_0240_usize;
-        assert!(set_bit(&raw mut word, 4096));
+        // SAFETY: the word is this test's; likewise below.
+        assert!(unsafe { set_bit(&raw mut word, 4096) });
         assert_eq!(word, 0x7f12_0000_8000_1240);
-        assert!(set_bit(&raw mut word, 4096));
+        // SAFETY: as above.
+        assert!(unsafe { set_bit(&raw mut word, 4096) });
         assert_eq!(word, 0x7f12_0000_8000_1240, "it is set already");
-        // SAFETY: a new mapping, which nobody else uses and which is gone when it is named again.
-        let gone = unsafe {
+        // SAFETY: a new mapping, which nobody else uses.
+        unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             let page = libc::mmap(core::ptr::null_mut(), 4096, libc::PROT_READ, flags, -1, 0);
             assert!(!set_bit(page.cast(), 4096), "what cannot be written is left");
             assert_eq!(libc::munmap(page, 4096), 0);
-            page.cast()
-        };
-        assert!(!set_bit(gone, 4096));
+        }
+        // SAFETY: no kernel maps anything for a program there.
+        assert!(!unsafe { set_bit(core::ptr::without_provenance_mut(64), 4096) });
     }
 
     #[test]

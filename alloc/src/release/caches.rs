@@ -4,6 +4,8 @@
 //! any. No lock is held across the barrier, and a cache's lock only for one size class at a time: a thread that comes to
 //! its slow path meanwhile waits for microseconds, even if the release is interrupted now and then.
 
+#![allow(unsafe_code, reason = "sets a bit in the thread local of another thread")]
+
 use crate::central::empty_cache;
 use crate::heap::Heap;
 use crate::magazine::ThreadCache;
@@ -43,7 +45,9 @@ impl<O: Os> Heap<O> {
         }
         // The owner may end from here on, if it is one that does not tell, and its thread local go. Then this fails; or
         // another thread has its stack, and with it a thread local of its own in the same place, to which this does no harm.
-        if !self.os.set_bit(pointer, ThreadCache::CLOSED) {
+        // SAFETY: the pointer is the owner's thread local, which was seen to be mapped just now; what a thread finds there with
+        // this bit is a closed cache. What else comes to lie there within these few instructions is beyond what can be known.
+        if !unsafe { self.os.set_bit(pointer, ThreadCache::CLOSED) } {
             return false;
         }
         // Relaxed: the lock orders it.
