@@ -2,6 +2,7 @@
 //!
 //! Each check collects all of its findings and fails with the list, so that one run shows everything.
 
+mod imports;
 mod layers;
 mod lengths;
 mod licences;
@@ -74,4 +75,28 @@ fn readme_starts_with_two_commands() {
     let commands: Vec<&str> =
         commands.iter().map(|line| line.split('#').next().unwrap_or("").trim()).collect();
     assert_eq!(commands, ["cargo run --release", "cargo test --workspace"], "the README's first code block");
+}
+
+#[test]
+#[ignore = "prints"]
+fn print_graph() {
+    let sources = sources();
+    for package in ["alloc", "map", "runtime", "runtime/cli", "benches"] {
+        let graph = imports::Graph::new(&sources, &format!("{package}/src"));
+        let edges = graph.edges();
+        println!("== {package}");
+        let mut by = std::collections::BTreeMap::<_, Vec<_>>::new();
+        for edge in &edges {
+            by.entry(edge.from.join("::")).or_default().push(edge.to.join("::"));
+        }
+        for (from, to) in by {
+            println!("{from}: {}", to.join(" "));
+        }
+        for circle in imports::circles(&edges) {
+            println!("circle {}: {:?}", circle.len(), circle.iter().map(|p| p.join("::")).collect::<Vec<_>>());
+        }
+        for e in graph.methods_elsewhere() {
+            println!("methods {} of {}", graph.file(&e.from), graph.file(&e.to));
+        }
+    }
 }

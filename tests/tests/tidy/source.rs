@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The packages' folders, lowest layer first.
-pub(crate) const PACKAGES: [&str; 7] =
-    ["alloc", "alloc/preload", "map", "runtime", "tests", "benches", "fuzz"];
+pub(crate) const PACKAGES: [&str; 8] =
+    ["alloc", "alloc/preload", "map", "runtime", "runtime/cli", "tests", "benches", "fuzz"];
 
 /// One file.
 pub(crate) struct Source {
