@@ -59,9 +59,11 @@ impl Graph {
             let Some(place) = source.path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')) else {
                 continue;
             };
-            let file = syn::parse_file(&source.text).unwrap_or_else(|error| panic!("{}: {error}", source.path));
+            let file =
+                syn::parse_file(&source.text).unwrap_or_else(|error| panic!("{}: {error}", source.path));
             let path = module_path(place);
-            let mut reader = Reader { module: Module { file: source.path.clone(), ..Module::default() }, tests: vec![] };
+            let mut reader =
+                Reader { module: Module { file: source.path.clone(), ..Module::default() }, tests: vec![] };
             reader.visit_file(&file);
             tests.extend(reader.tests.into_iter().map(|name| [path.clone(), vec![name]].concat()));
             graph.modules.insert(path, reader.module);
@@ -125,7 +127,9 @@ impl Graph {
     fn descend(&self, module: &Path, rest: &[String], depth: usize) -> Option<Path> {
         match rest.first().map(String::as_str) {
             None | Some("*" | "self") => self.modules.contains_key(module).then(|| module.clone()),
-            Some("super") => self.descend(&module[..module.len().checked_sub(1)?].to_vec(), &rest[1..], depth),
+            Some("super") => {
+                self.descend(&module[..module.len().checked_sub(1)?].to_vec(), &rest[1..], depth)
+            }
             Some(_) => self.descend_into(module, rest, depth).or_else(|| Some(module.clone())),
         }
     }
@@ -340,17 +344,21 @@ fn follows_names_to_their_file() {
     let graph = Graph::new(&sources, "x/src");
     let path = |text: &str| module_path(text);
     let edges: Vec<(Path, Path)> = graph.edges().into_iter().map(|edge| (edge.from, edge.to)).collect();
-    assert_eq!(edges, [
-        (path("high.rs"), path("lib.rs")),
-        (path("high.rs"), path("low/deep.rs")),
-        (path("low/mod.rs"), path("low/deep.rs")),
-    ]);
+    assert_eq!(
+        edges,
+        [
+            (path("high.rs"), path("lib.rs")),
+            (path("high.rs"), path("low/deep.rs")),
+            (path("low/mod.rs"), path("low/deep.rs")),
+        ]
+    );
     assert!(circles(&graph.edges()).is_empty());
     let elsewhere = graph.methods_elsewhere();
     assert_eq!(elsewhere.len(), 1);
     assert_eq!((&elsewhere[0].from, &elsewhere[0].to), (&path("high.rs"), &path("low/deep.rs")));
     let root = file("x/src/lib.rs", "mod a; mod b;");
-    let round = [root, file("x/src/a.rs", "use crate::b::B;"), file("x/src/b.rs", "pub struct B(super::a::A);")];
+    let round =
+        [root, file("x/src/a.rs", "use crate::b::B;"), file("x/src/b.rs", "pub struct B(super::a::A);")];
     assert_eq!(circles(&Graph::new(&round, "x/src").edges()).len(), 1);
     let tests = [file("x/src/a.rs", "#[cfg(test)] mod b;"), file("x/src/a/b.rs", "use super::A;")];
     assert_eq!(Graph::new(&tests, "x/src").modules.len(), 1);
