@@ -8,14 +8,15 @@
 #![allow(unsafe_code, reason = "thread caches are reached through a raw pointer")]
 
 use core::cell::Cell;
+use core::ffi::c_void;
 
-use crate::central::empty_cache;
+use crate::base::sync::{AtomicPtr, Ordering, compiler_fence, thread_local};
+use crate::cache::magazine::ThreadCache;
+use crate::fork;
 use crate::heap::HEAP;
-use crate::magazine::ThreadCache;
-use crate::misuse::assert_unlocked;
+use crate::inspect::misuse::assert_unlocked;
 use crate::os::Os;
-use crate::size_class::SizeClass;
-use crate::sync::{AtomicPtr, Ordering, compiler_fence, thread_local};
+use crate::space::size_class::SizeClass;
 
 thread_local! {
     /// What the fast path uses.
@@ -42,7 +43,7 @@ fn with_cache<R>(work: impl FnOnce(&ThreadCache) -> R) -> Option<R> {
         Some(cache) => cache,
         None => attach()?,
     };
-    let _busy = cache.lock.lock_soon(&HEAP.os)?;
+    let _busy = cache.lock.lock_soon(HEAP.os())?;
     come_back(cache);
     Some(work(cache))
 }
@@ -66,15 +67,15 @@ fn attach() -> Option<&'static ThreadCache> {
     // What the calls below allocate must not come here again.
     point_to(ThreadCache::past_cache());
     // Without a word at the thread's end its cache would be lost: then it gets none.
-    let watched = HEAP.os.watch_thread_exit();
-    HEAP.os.prepare_barrier();
-    if HEAP.enter() {
-        HEAP.os.watch_forks();
+    let watched = HEAP.os().watch_thread_exit(at_end);
+    HEAP.os().prepare_barrier();
+    if HEAP.caches.enter() {
+        fork::watch();
     }
-    let new = if watched { HEAP.registry.take(&HEAP.os, &HEAP.counters) } else { None };
+    let new = if watched { HEAP.caches.registry.take(HEAP.os(), HEAP.counters()) } else { None };
     point_to(ThreadCache::no_cache());
     let new = new?;
-    let _busy = new.lock.lock(&HEAP.os);
+    let _busy = new.lock.lock(HEAP.os());
     own(new);
     HOME.set(Some(new));
     Some(new)
@@ -82,14 +83,14 @@ fn attach() -> Option<&'static ThreadCache> {
 
 /// Says that a cache is the calling thread's. The caller holds its lock.
 fn own(cache: &ThreadCache) {
-    let mark = HEAP.os.mark_thread();
+    let mark = HEAP.os().mark_thread();
     CACHE.with(|pointer| cache.belongs_to(mark, core::ptr::from_ref(pointer).cast_mut()));
 }
 
 /// The child of a fork: the one thread that goes on has another number.
 pub(crate) fn renew() {
     if let Some(cache) = HOME.get() {
-        let _busy = cache.lock.lock(&HEAP.os);
+        let _busy = cache.lock.lock(HEAP.os());
         own(cache);
     }
 }
@@ -101,13 +102,13 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
     assert_unlocked("an allocation");
     let refilled = with_cache(|cache| {
         let magazine = cache.magazine(class);
-        magazine.pop().or_else(|| HEAP.refill(cache, class).then(|| magazine.pop()).flatten())
+        magazine.pop().or_else(|| HEAP.caches.refill(cache, class).then(|| magazine.pop()).flatten())
     });
     let slot = match refilled {
         Some(slot) => slot,
-        None => HEAP.take_one(class),
+        None => HEAP.caches.take_one(class),
     };
-    HEAP.pressure.check_total(&HEAP.counters);
+    HEAP.check_total();
     slot.unwrap_or(core::ptr::null_mut())
 }
 
@@ -116,23 +117,28 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
 #[inline(never)]
 pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
     assert_unlocked("a free");
-    let counted = with_cache(|cache| HEAP.make_room(cache, class, slot));
+    let counted = with_cache(|cache| HEAP.sound(HEAP.caches.make_room(cache, class, slot)));
     if counted.is_none() {
-        HEAP.give_one(class, slot);
+        HEAP.sound(HEAP.caches.give_one(class, slot));
     }
     // The totals are cache lines that other threads write: they are looked at when this one has.
     if counted != Some(false) {
-        HEAP.pressure.check_idle(&HEAP.counters);
+        HEAP.check_idle();
     }
 }
 
 /// Empties the caller's cache into the spans. False if it has none.
 pub(crate) fn flush() -> bool {
     let Some(cache) = HOME.get() else { return false };
-    let _busy = cache.lock.lock(&HEAP.os);
+    let _busy = cache.lock.lock(HEAP.os());
     come_back(cache);
-    empty_cache(&HEAP, cache);
+    HEAP.sound(HEAP.caches.empty(cache));
     true
+}
+
+/// Runs when a thread that asked for it ends, after the destructors of Rust's thread locals.
+unsafe extern "C" fn at_end(_value: *mut c_void) {
+    exit();
 }
 
 /// The thread ends: its cache goes to the next one.
@@ -142,20 +148,20 @@ pub(crate) fn exit() {
         return;
     };
     {
-        let _busy = old.lock.lock(&HEAP.os);
+        let _busy = old.lock.lock(HEAP.os());
         old.mend();
         old.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
         point_to(ThreadCache::past_cache());
-        empty_cache(&HEAP, old);
+        HEAP.sound(HEAP.caches.empty(old));
         old.close();
     }
-    HEAP.registry.put(old);
+    HEAP.caches.registry.put(old);
 }
 
 /// Takes note of what a release took from the caller's cache.
 pub(crate) fn mend() {
     if let Some(cache) = HOME.get() {
-        let _busy = cache.lock.lock(&HEAP.os);
+        let _busy = cache.lock.lock(HEAP.os());
         come_back(cache);
     }
 }

@@ -6,9 +6,9 @@
 use core::alloc::{GlobalAlloc, Layout};
 
 use super::{check, class, disown, own, settle};
+use crate::cache::magazine::ThreadCache;
 use crate::global::Allocator;
 use crate::heap::HEAP;
-use crate::magazine::ThreadCache;
 use crate::os::fake::Call;
 use crate::thread;
 
@@ -41,10 +41,10 @@ pub(super) fn own_cache() -> &'static ThreadCache {
 
 /// A release gathers, and another thread gets at once what it gathered.
 fn gather_and_take() {
-    HEAP.share();
-    HEAP.gather_from_caches();
+    HEAP.caches.share();
+    HEAP.sound(HEAP.caches.steal_from_others());
     // What nobody holds any more, this thread may use.
-    own(class(8192), HEAP.take_one(class(8192)).unwrap());
+    own(class(8192), HEAP.caches.take_one(class(8192)).unwrap());
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn a_pop_and_a_push_beside_two_releases() {
     check(3, || {
         let out = with_cached(3, 1);
         let releaser = loom::thread::spawn(|| {
-            HEAP.share();
-            HEAP.gather_from_caches();
-            HEAP.gather_from_caches();
+            HEAP.caches.share();
+            HEAP.sound(HEAP.caches.steal_from_others());
+            HEAP.sound(HEAP.caches.steal_from_others());
         });
         free(out[0]);
         allocate();
@@ -127,8 +127,8 @@ fn a_cache_changes_hands_beside_a_release() {
         let out = with_cached(2, 1);
         let cache = own_cache();
         let releaser = loom::thread::spawn(|| {
-            HEAP.share();
-            HEAP.gather_from_caches();
+            HEAP.caches.share();
+            HEAP.sound(HEAP.caches.steal_from_others());
         });
         let heir = loom::thread::spawn(|| {
             let slot = allocate();
@@ -149,10 +149,10 @@ fn pops_and_pushes_beside_a_release_that_gets_no_barrier() {
     check(4, || {
         let out = with_cached(4, 1);
         let held = own_cache().held_bytes();
-        HEAP.os.refuse(Call::Barrier, 1, 0, true);
+        HEAP.os().refuse(Call::Barrier, 1, 0, true);
         let releaser = loom::thread::spawn(|| {
-            HEAP.share();
-            HEAP.gather_from_caches();
+            HEAP.caches.share();
+            HEAP.sound(HEAP.caches.steal_from_others());
         });
         allocate();
         free(out[0]);

@@ -45,8 +45,8 @@ fn a_release_of_another_thread_ends_solitude() {
     check(3, || {
         let (span, cache) = (unit_of(first_thread()[0]).0, own_cache());
         let releaser = loom::thread::spawn(move || {
-            HEAP.share();
-            HEAP.release_in_units(span..span + 1);
+            HEAP.caches.share();
+            HEAP.releases.run_in_units(&HEAP.caches, span..span + 1);
         });
         allocate();
         releaser.join().unwrap();
