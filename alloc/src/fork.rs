@@ -26,9 +26,9 @@
 use crate::base::sync::{AtomicPtr, Ordering};
 use crate::cache::magazine::ThreadCache;
 use crate::heap::{HEAP, Heap};
+use crate::local;
 use crate::os::{ForkHandlers, Os, begin_fork, end_fork, is_forking};
 use crate::space::size_class::SizeClass;
-use crate::thread;
 
 /// Has the functions below called around each fork. The first call counts.
 pub(crate) fn watch() {
@@ -68,7 +68,7 @@ unsafe extern "C" fn child_begins() {
 
 /// The calling thread is about to fork.
 pub(crate) fn before() {
-    if thread::own_cache().is_none() {
+    if local::own_cache().is_none() {
         // A handler may have it take a cache. That must not wait for the first thread to leave a slow path, in which
         // that one waits for the locks below.
         HEAP.caches.share();
@@ -106,8 +106,8 @@ fn call_child_hook() {
 /// The fork is done; this is the child, with one thread.
 pub(crate) fn in_child() {
     HEAP.caches.sharing.end();
-    HEAP.forget_other_threads(thread::own_cache());
-    thread::renew();
+    HEAP.forget_other_threads(local::own_cache());
+    local::renew();
     call_child_hook();
     HEAP.unlock_all();
 }

@@ -11,6 +11,7 @@ use core::alloc::{GlobalAlloc, Layout};
 
 use crate::heap::HEAP;
 use crate::inspect::misuse::assert_unlocked;
+use crate::local;
 use crate::space::live_bits::HARDENED;
 use crate::space::misuse::{Act, Misused};
 use crate::space::size_class::{QUANTUM, SizeClass, padded};
@@ -107,7 +108,7 @@ unsafe impl GlobalAlloc for Allocator {
 
 #[inline(always)]
 fn allocate_small(class: SizeClass) -> *mut u8 {
-    let slot = match thread::cache().magazine(class).pop() {
+    let slot = match local::cache().magazine(class).pop() {
         Some(slot) => slot,
         None => thread::allocate_slow(class),
     };
@@ -119,7 +120,7 @@ fn allocate_small(class: SizeClass) -> *mut u8 {
 
 #[inline(always)]
 fn free_small(block: *mut u8, class: SizeClass) {
-    if !thread::cache().magazine(class).push(block) {
+    if !local::cache().magazine(class).push(block) {
         thread::free_slow(class, block);
     }
 }

@@ -92,7 +92,7 @@ impl<O: Os> Heap<O> {
         self.pressure.check_total(self.counters());
     }
 
-    /// See [`crate::release`]. The caller's cache is flushed already.
+    /// See [`crate::release()`]. The caller's cache is flushed already.
     pub(crate) fn release(&self, options: ReleaseOptions) -> ReleaseReport {
         self.sound(self.releases.run(&self.caches, options))
     }

@@ -42,6 +42,7 @@ mod global;
 mod heap;
 mod held;
 mod inspect;
+mod local;
 #[cfg(all(test, loom))]
 mod models;
 mod os;
@@ -113,7 +114,7 @@ pub fn flush_thread_cache() {
 }
 
 /// Gives back what of the allocator's own tables describes only idle memory, and says how many resident bytes that were.
-/// A [`release`] without bounds does so too; one that stops at a bound may not come to it. Waits for a release under way.
+/// A [`release()`] without bounds does so too; one that stops at a bound may not come to it. Waits for a release under way.
 ///
 /// O(free runs), plus the kernel's time.
 pub fn release_tables() -> u64 {
@@ -216,6 +217,6 @@ pub fn each_kept(mut visit: impl FnMut(Kept)) {
 /// ```
 pub fn verify() -> Result<(), HeapError> {
     // What a release took of the caller's cache is not in it any more.
-    thread::mend();
-    HEAP.verify(thread::own_cache())
+    local::mend();
+    HEAP.verify(local::own_cache())
 }

@@ -46,4 +46,14 @@ impl<O: Os> Caches<O> {
     pub(crate) const fn counters(&self) -> &Counters {
         self.spans.counters()
     }
+
+    /// A thread comes for its first cache. True for the first of all.
+    pub(crate) fn enter(&self) -> bool {
+        self.sharing.enter(&self.registry, self.os())
+    }
+
+    /// To be called before bits are changed by anybody but the first thread in its slow paths.
+    pub(crate) fn share(&self) {
+        self.sharing.share(&self.registry, self.os());
+    }
 }

@@ -5,7 +5,7 @@
 //! change bits first says so, and then takes and frees the lock of every cache: after that the first thread is in no
 //! such path, and finds in the next one that it is not alone. There is no way back.
 
-use super::Caches;
+use super::registry::Registry;
 use crate::base::sync::{AtomicBool, AtomicU8, Ordering};
 use crate::os::Os;
 use crate::space::span::Access;
@@ -43,34 +43,32 @@ impl Sharing {
         // Relaxed: there is one thread.
         self.state.store(SHARED, Ordering::Relaxed);
     }
-}
 
-impl<O: Os> Caches<O> {
     /// A thread comes for its first cache. True for the first of all.
-    pub(crate) fn enter(&self) -> bool {
+    pub(crate) fn enter<O: Os>(&self, registry: &Registry, os: &O) -> bool {
         // Relaxed: the flag stands for itself.
-        let first = !self.sharing.begun.swap(true, Ordering::Relaxed);
+        let first = !self.begun.swap(true, Ordering::Relaxed);
         if !first {
-            self.share();
+            self.share(registry, os);
         }
         first
     }
 
     /// To be called before bits are changed by anybody but the first thread in its slow paths.
-    pub(crate) fn share(&self) {
+    pub(crate) fn share<O: Os>(&self, registry: &Registry, os: &O) {
         // Acquire: pairs with the store of the same below, behind which nobody is alone.
-        if self.sharing.state.load(Ordering::Acquire) != SHARED {
-            self.end_solitude();
+        if self.state.load(Ordering::Acquire) != SHARED {
+            self.end_solitude(registry, os);
         }
     }
 
     #[cold]
-    fn end_solitude(&self) {
+    fn end_solitude<O: Os>(&self, registry: &Registry, os: &O) {
         // Relaxed: the locks order it. A first thread that takes the lock of its cache, or has one made, after they
         // were free here sees it; one that did so before has left its slow path.
-        self.sharing.state.store(ENTERED, Ordering::Relaxed);
-        self.registry.pass_locks(self.os());
+        self.state.store(ENTERED, Ordering::Relaxed);
+        registry.pass_locks(os);
         // Release: pairs with the load above.
-        self.sharing.state.store(SHARED, Ordering::Release);
+        self.state.store(SHARED, Ordering::Release);
     }
 }

@@ -9,6 +9,7 @@ use super::{check, class, disown, own, settle};
 use crate::cache::magazine::ThreadCache;
 use crate::global::Allocator;
 use crate::heap::HEAP;
+use crate::local;
 use crate::os::fake::Call;
 use crate::thread;
 
@@ -36,7 +37,7 @@ pub(super) fn with_cached(cached: usize, out: usize) -> Vec<usize> {
 }
 
 pub(super) fn own_cache() -> &'static ThreadCache {
-    thread::own_cache().unwrap()
+    local::own_cache().unwrap()
 }
 
 /// A release gathers, and another thread gets at once what it gathered.
@@ -55,7 +56,7 @@ fn pops_beside_a_release() {
         allocate();
         allocate();
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -70,7 +71,7 @@ fn an_owner_comes_back_before_a_release_takes() {
             allocate();
         });
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -82,7 +83,7 @@ fn pushes_beside_a_release() {
         let releaser = loom::thread::spawn(gather_and_take);
         out[..2].iter().for_each(|addr| free(*addr));
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -99,7 +100,7 @@ fn a_pop_and_a_push_beside_two_releases() {
         free(out[0]);
         allocate();
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -113,7 +114,7 @@ fn a_thread_ends_beside_a_release() {
         thread::exit();
         // A destructor that runs later still frees, straight into the span.
         free(out[0]);
-        assert!(thread::own_cache().is_none());
+        assert!(local::own_cache().is_none());
         releaser.join().unwrap();
         settle(&[cache]);
         assert_eq!(cache.held_bytes(), 0);
@@ -158,7 +159,7 @@ fn pops_and_pushes_beside_a_release_that_gets_no_barrier() {
         free(out[0]);
         allocate();
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         // A release that takes leaves one slot. The owner took two at most from here.
         assert!(own_cache().held_bytes() >= held - 2 * 8192);
         settle(&[own_cache()]);

@@ -12,9 +12,8 @@ use crate::pages::arena::Retire;
 /// A region of one unit, whose pages the model does not own yet.
 fn region() -> NonNull<u8> {
     let region = HEAP.pages().new_arena(UNIT).unwrap();
-    let base = region.base();
+    let base = region.base;
     // Models end regions by `free_region`, so that they say when.
-    core::mem::forget(region);
     let world = World::current();
     if world.base.get() == 0 {
         world.base.set(HEAP.segments().address(UnitIndex(0)).as_ptr() as usize);

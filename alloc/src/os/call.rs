@@ -45,7 +45,7 @@ pub(super) fn membarrier(command: i32) -> Result<i64, Errno> {
 /// Gives several ranges back; returns the bytes that it came to.
 ///
 /// # Safety
-/// As for [`Os::release_many`].
+/// As for [`Os::release_many`](super::api::Os::release_many).
 pub(super) unsafe fn process_madvise(ranges: &[PageRange]) -> Result<usize, Errno> {
     let (count, advice) = (ranges.len(), libc::MADV_DONTNEED);
     // SAFETY: the ranges are laid out as the kernel's vectors, and the caller gives their pages up.

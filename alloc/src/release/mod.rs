@@ -36,7 +36,7 @@ impl Releases {
         &self.desk
     }
 
-    /// See [`crate::release`]. The caller's cache is flushed already.
+    /// See [`crate::release()`]. The caller's cache is flushed already.
     pub(crate) fn run<O: Os>(
         &self,
         caches: &Caches<O>,

@@ -89,7 +89,7 @@ fn a_child_leaves_the_locked_cache_of_a_thread_that_is_gone_alone() {
     use_all_locks();
     fork_while_held("a cache", true, || {
         use_all_locks();
-        crate::thread::own_cache().map(|cache| cache.lock.lock(HEAP.os()))
+        crate::local::own_cache().map(|cache| cache.lock.lock(HEAP.os()))
     });
 }
 

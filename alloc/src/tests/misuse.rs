@@ -65,7 +65,7 @@ fn large_blocks_are_freed_once_and_at_their_start() {
     let slot = allocate(&heap, cache, layout(64), false);
     let block = heap.pages().allocate_large(3 * UNIT - PAGE, 8, false);
     let fence = heap.pages().allocate_large(UNIT, 8, false);
-    let region = core::mem::ManuallyDrop::new(heap.pages().new_arena(UNIT).unwrap());
+    let region = heap.pages().new_arena(UNIT).unwrap();
     let run = format!("(large block, run of {} B)", 3 * UNIT - PAGE);
     let no_start = ", which is not the start of a block";
     for (addr, rest) in [
@@ -115,7 +115,7 @@ fn a_block_that_waits_for_a_release_is_freed_once() {
 fn units_are_committed_by_zone() {
     // Room for all three zones in one segment.
     let heap = Heap::new(Fake::new(512 << 20), 512 << 20);
-    let region = core::mem::ManuallyDrop::new(heap.pages().new_arena(UNIT).unwrap());
+    let region = heap.pages().new_arena(UNIT).unwrap();
     let blocks =
         [heap.pages().allocate_large(UNIT, 8, false), heap.pages().allocate_large(4 << 20, 8, false)];
     let more = heap.pages().allocate_large(200 * UNIT + 8, 8, false);
@@ -138,7 +138,7 @@ mod hardened {
         let cache = take_cache(&heap).unwrap();
         let slot = allocate(&heap, cache, layout(64), false) as usize;
         let large = heap.pages().allocate_large(2 * UNIT, 8, false) as usize;
-        let region = core::mem::ManuallyDrop::new(heap.pages().new_arena(UNIT).unwrap());
+        let region = heap.pages().new_arena(UNIT).unwrap();
         let (foreign, no_start) = (", which was not allocated here", ", which is not the start of a block");
         let other = " with another layout than it was allocated with";
         let wide = "(class 2560 B, span owned of class 64 B)";

@@ -17,7 +17,6 @@ fn pages_are_handed_on_or_stay() {
     let [from, to] = [20 * UNIT, 20 * UNIT].map(|bytes| {
         let region = heap.pages().new_arena(bytes).expect("memory");
         let base = region.base;
-        core::mem::forget(region);
         // SAFETY: the region has so many bytes.
         unsafe { base.write_bytes(9, bytes) };
         base
@@ -64,7 +63,6 @@ fn pages_are_handed_on_or_stay() {
     assert_eq!(next.base, from);
     heap.pages().zero_arena(&next, &(32 * PAGE..64 * PAGE));
     assert!(holds(from, 32..64, 0));
-    core::mem::forget(next);
     heap.pages().free_arena(from);
     heap.pages().free_arena(to);
     heap.release(ReleaseOptions::new());

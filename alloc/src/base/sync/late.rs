@@ -297,13 +297,6 @@ impl<T> LocalKey<Cell<T>> {
     {
         self.with(Cell::get)
     }
-
-    pub(crate) fn take(&'static self) -> T
-    where
-        T: Default,
-    {
-        self.with(Cell::take)
-    }
 }
 
 macro_rules! local_keys {
