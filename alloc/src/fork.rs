@@ -6,7 +6,7 @@
 //! The caller's own cache gets the number that its thread has in the child.
 //!
 //! # Handlers of others
-//! Ours are registered by a constructor that runs before those of a program (`os::threads`). libc calls handlers that
+//! Ours are registered by a constructor that runs before those of a program ([`watch`]). libc calls handlers that
 //! were registered later before ours and, when the fork is done, after ours: they find all locks free. Those that were
 //! registered even earlier (a constructor of a library that the program is linked with) run while the thread holds
 //! all locks. They may allocate, free, release and fork: the thread passes the locks that it holds (`lock`). What they
@@ -21,22 +21,57 @@
 //!   cache's owner is of another process. If the parent has more threads, a lock that one of them held stays taken, and
 //!   what it was changing stays half changed: the child must not allocate before it executes another program.
 
-#![allow(unsafe_code, reason = "a function pointer kept in an atomic")]
+#![allow(unsafe_code, reason = "a function pointer kept in an atomic, and a constructor")]
 
+use crate::base::sync::{AtomicPtr, Ordering};
+use crate::cache::magazine::ThreadCache;
 use crate::heap::{HEAP, Heap};
-use crate::lock;
-use crate::magazine::ThreadCache;
-use crate::os::Os;
-use crate::size_class::SizeClass;
-use crate::sync::{AtomicPtr, Ordering};
-use crate::thread;
+use crate::local;
+use crate::os::{ForkHandlers, Os, begin_fork, end_fork, is_forking};
+use crate::space::size_class::SizeClass;
+
+/// Has the functions below called around each fork. The first call counts.
+pub(crate) fn watch() {
+    // A linker that takes this function out of an archive takes the constructor with it.
+    #[cfg(all(target_os = "linux", not(miri), not(loom)))]
+    core::hint::black_box(&raw const AT_START);
+    HEAP.os().watch_forks(ForkHandlers { before: fork_begins, in_parent: fork_ends, in_child: child_begins });
+}
+
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+extern "C" fn at_start() {
+    watch();
+}
+
+// A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and first after it: those of others then find all locks
+// free. Constructors run in the order of the numbers that their sections end in; a program's own begin at 101. Where
+// this does not run, the first thread that comes for a cache registers them.
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+#[used]
+// SAFETY: the loader calls each pointer in this section once, as a C function whose arguments may be ignored, when libc
+// is ready. `at_start` is such a function. It needs nothing that other constructors set up, allocates nothing of ours,
+// and does not panic.
+#[unsafe(link_section = ".init_array.00099")]
+static AT_START: extern "C" fn() = at_start;
+
+unsafe extern "C" fn fork_begins() {
+    before();
+}
+
+unsafe extern "C" fn fork_ends() {
+    in_parent();
+}
+
+unsafe extern "C" fn child_begins() {
+    in_child();
+}
 
 /// The calling thread is about to fork.
 pub(crate) fn before() {
-    if thread::own_cache().is_none() {
+    if local::own_cache().is_none() {
         // A handler may have it take a cache. That must not wait for the first thread to leave a slow path, in which
         // that one waits for the locks below.
-        HEAP.share();
+        HEAP.caches.share();
     }
     HEAP.lock_all();
 }
@@ -55,7 +90,7 @@ static CHILD_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 pub fn set_child_hook(hook: fn()) {
     // Release: what the hook relies on was set up before.
     CHILD_HOOK.store(hook as *mut (), Ordering::Release);
-    HEAP.os.watch_forks();
+    watch();
 }
 
 fn call_child_hook() {
@@ -70,9 +105,9 @@ fn call_child_hook() {
 
 /// The fork is done; this is the child, with one thread.
 pub(crate) fn in_child() {
-    HEAP.sharing.end();
-    HEAP.forget_other_threads(thread::own_cache());
-    thread::renew();
+    HEAP.caches.sharing.end();
+    HEAP.forget_other_threads(local::own_cache());
+    local::renew();
     call_child_hook();
     HEAP.unlock_all();
 }
@@ -80,38 +115,38 @@ pub(crate) fn in_child() {
 impl<O: Os> Heap<O> {
     /// Takes all locks that do not belong to one thread, unless the caller is in the midst of a fork and has them.
     pub(crate) fn lock_all(&self) {
-        if !lock::is_forking() {
-            self.releasing.lock_for_fork(&self.os);
-            self.registry.lock_for_fork(&self.os);
-            SizeClass::all().for_each(|class| self.central_lock(class).lock_for_fork(&self.os));
-            self.page_heap_lock().lock_for_fork(&self.os);
+        if !is_forking() {
+            self.releases.lock().lock_for_fork(self.os());
+            self.caches.registry.lock_for_fork(self.os());
+            SizeClass::all().for_each(|class| self.spans().list_lock(class).lock_for_fork(self.os()));
+            self.pages().page_heap_lock().lock_for_fork(self.os());
         }
-        lock::begin_fork();
+        begin_fork();
     }
 
     /// Frees what [`lock_all`](Self::lock_all) took, if this was the thread's only fork.
     pub(crate) fn unlock_all(&self) {
-        lock::end_fork();
-        if lock::is_forking() {
+        end_fork();
+        if is_forking() {
             return;
         }
-        self.page_heap_lock().unlock_after_fork(&self.os);
-        SizeClass::all().for_each(|class| self.central_lock(class).unlock_after_fork(&self.os));
-        self.registry.unlock_after_fork(&self.os);
-        self.releasing.unlock_after_fork(&self.os);
+        self.pages().page_heap_lock().unlock_after_fork(self.os());
+        SizeClass::all().for_each(|class| self.spans().list_lock(class).unlock_after_fork(self.os()));
+        self.caches.registry.unlock_after_fork(self.os());
+        self.releases.lock().unlock_after_fork(self.os());
     }
 
     /// Cuts the caches of all threads but the caller's off from their thread locals, and frees the lock of its own,
     /// which a release of another thread may have held.
     pub(crate) fn forget_other_threads(&self, own: Option<&ThreadCache>) {
-        for cache in self.registry.all() {
+        for cache in self.caches.registry.all() {
             if own.is_some_and(|own| core::ptr::eq(own, cache)) {
-                cache.lock.unlock_after_fork(&self.os);
+                cache.lock.unlock_after_fork(self.os());
             } else {
                 // Relaxed: there is one thread.
                 cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
                 cache.detached.store(false, Ordering::Relaxed);
-                self.counters.count_handed(cache.settle_drift());
+                self.counters().count_handed(cache.settle_drift());
             }
         }
     }

@@ -9,10 +9,12 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 
-use crate::hardened::HARDENED;
 use crate::heap::HEAP;
-use crate::misuse::{Act, assert_unlocked};
-use crate::size_class::{QUANTUM, SizeClass, padded};
+use crate::inspect::misuse::assert_unlocked;
+use crate::local;
+use crate::space::live_bits::HARDENED;
+use crate::space::misuse::{Act, Misused};
+use crate::space::size_class::{QUANTUM, SizeClass, padded};
 use crate::thread;
 
 /// The allocator, as a handle without size: all of them are the same heap.
@@ -52,7 +54,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if HARDENED {
-            HEAP.take_back(block, layout);
+            HEAP.sound(HEAP.spans().take_back(block, layout));
         }
         if layout.align() > QUANTUM {
             return free_aligned(block, layout);
@@ -80,13 +82,13 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if HARDENED {
-            HEAP.check_live(block, layout);
+            HEAP.sound(HEAP.spans().check_live(block, layout));
         }
         if stays(block, layout, new_size) {
             return block;
         }
         let large = |size| SizeClass::of(size, layout.align()).is_none();
-        if large(new_size) && large(layout.size()) && HEAP.class_of(block).is_none() {
+        if large(new_size) && large(layout.size()) && HEAP.spans().class_of(block).is_none() {
             return move_large(block, layout, new_size);
         }
         // SAFETY: the caller vouches that `new_size` and the alignment make a layout.
@@ -106,19 +108,19 @@ unsafe impl GlobalAlloc for Allocator {
 
 #[inline(always)]
 fn allocate_small(class: SizeClass) -> *mut u8 {
-    let slot = match thread::cache().magazine(class).pop() {
+    let slot = match local::cache().magazine(class).pop() {
         Some(slot) => slot,
         None => thread::allocate_slow(class),
     };
     if HARDENED {
-        HEAP.hand_out(class, slot);
+        HEAP.spans().hand_out(class, slot);
     }
     slot
 }
 
 #[inline(always)]
 fn free_small(block: *mut u8, class: SizeClass) {
-    if !thread::cache().magazine(class).push(block) {
+    if !local::cache().magazine(class).push(block) {
         thread::free_slow(class, block);
     }
 }
@@ -143,10 +145,10 @@ fn free_aligned(block: *mut u8, layout: Layout) {
 /// Frees a block whose layout does not tell its class. Finding it tells whether the size can be right.
 #[inline(never)]
 fn free_by_address(block: *mut u8, size: usize) {
-    match HEAP.class_of(block) {
+    match HEAP.spans().class_of(block) {
         Some(class) if class.may_hold(size) => free_small(block, class),
         None if SizeClass::of_size(size).is_none() => free_large(block),
-        _ => HEAP.judge(Act::Free, block as usize, SizeClass::of_size(size)),
+        _ => HEAP.sound(Err(Misused::of(Act::Free, block as usize, SizeClass::of_size(size)))),
     }
 }
 
@@ -157,15 +159,15 @@ fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
     if exact != (None, None) {
         return exact.0 == exact.1;
     }
-    match HEAP.class_of(block) {
+    match HEAP.spans().class_of(block) {
         Some(class) => class.may_hold(new),
         None if SizeClass::of_size(new).is_some() => false,
         None => {
             assert_unlocked("a change of size");
-            let resized = HEAP.resize_large(block, new_size, layout.align());
+            let resized = HEAP.sound(HEAP.pages().resize_large(block, new_size, layout.align()));
             if resized {
-                HEAP.pressure.check_total(&HEAP.counters);
-                HEAP.pressure.check_idle(&HEAP.counters);
+                HEAP.check_total();
+                HEAP.check_idle();
             }
             resized
         }
@@ -176,8 +178,8 @@ fn stays(block: *mut u8, layout: Layout, new_size: usize) -> bool {
 #[inline(never)]
 fn allocate_large(layout: Layout, zeroed: bool) -> *mut u8 {
     assert_unlocked("an allocation");
-    let block = HEAP.allocate_large(layout.size(), layout.align(), zeroed);
-    HEAP.pressure.check_total(&HEAP.counters);
+    let block = HEAP.pages().allocate_large(layout.size(), layout.align(), zeroed);
+    HEAP.check_total();
     block
 }
 
@@ -185,10 +187,10 @@ fn allocate_large(layout: Layout, zeroed: bool) -> *mut u8 {
 #[inline(never)]
 fn allocate_growing(layout: Layout) -> *mut u8 {
     assert_unlocked("an allocation");
-    let run = HEAP.allocate_growing(layout.size(), layout.align());
-    HEAP.pressure.check_total(&HEAP.counters);
+    let run = HEAP.pages().allocate_growing(layout.size(), layout.align());
+    HEAP.check_total();
     match run {
-        Some(run) => HEAP.space.address(run).as_ptr(),
+        Some(run) => HEAP.segments().address(run).as_ptr(),
         None => core::ptr::null_mut(),
     }
 }
@@ -197,9 +199,10 @@ fn allocate_growing(layout: Layout) -> *mut u8 {
 #[inline(never)]
 fn move_large(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
     assert_unlocked("a change of size");
-    let moved = HEAP.move_large(block, layout.size().min(new_size), new_size, layout.align());
-    HEAP.pressure.check_total(&HEAP.counters);
-    HEAP.pressure.check_idle(&HEAP.counters);
+    let moved = HEAP.pages().move_large(block, layout.size().min(new_size), new_size, layout.align());
+    let moved = HEAP.sound(moved);
+    HEAP.check_total();
+    HEAP.check_idle();
     moved
 }
 
@@ -207,6 +210,6 @@ fn move_large(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
 #[inline(never)]
 fn free_large(block: *mut u8) {
     assert_unlocked("a free");
-    HEAP.free_large(block);
-    HEAP.pressure.check_idle(&HEAP.counters);
+    HEAP.sound(HEAP.pages().free_large(block));
+    HEAP.check_idle();
 }

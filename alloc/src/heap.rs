@@ -1,19 +1,24 @@
-//! The heap: all parts together, over any OS.
+//! The heap: all layers together, over any OS.
 //!
-//! One static heap over Linux serves the process; tests make others over a fake.
+//! One static heap over Linux serves the process; tests make others over a fake. What the layers below return as
+//! [`Misused`] ends the process here.
 
-use crate::central::Central;
-use crate::counters::Counters;
-use crate::lock::{Guard, Lock};
+use crate::base::counters::Counters;
+use crate::cache::Caches;
+use crate::cache::magazine::ThreadCache;
+use crate::inspect::misuse;
+use crate::inspect::pressure::Pressure;
+use crate::inspect::report::{ReleaseOptions, ReleaseReport};
+use crate::inspect::snapshot::{snapshot, usage};
+use crate::inspect::stats::{MemStats, Usage};
+use crate::inspect::verify::{HeapError, verify};
 use crate::os::Os;
-use crate::page_heap::PageHeap;
-use crate::pressure::Pressure;
-use crate::registry::Registry;
-use crate::release::Desk;
-use crate::segment::Space;
-use crate::sharing::Sharing;
-use crate::size_class::{CLASSES, SizeClass};
-use crate::zone::Context;
+use crate::pages::Pages;
+use crate::release::Releases;
+use crate::space::Space;
+use crate::space::misuse::Misused;
+use crate::space::segment::Segments;
+use crate::spans::Spans;
 
 /// Address space to ask for at first. Costs nothing until used.
 #[cfg(not(all(test, loom)))]
@@ -26,54 +31,89 @@ pub(crate) static HEAP: Heap<crate::os::Linux> = Heap::new(crate::os::Linux::new
 pub(crate) static HEAP: crate::models::HeapOfRun = crate::models::HeapOfRun;
 
 pub(crate) struct Heap<O> {
-    pub(crate) os: O,
-    /// Bytes of the first reservation to try.
-    pub(crate) reservation: usize,
-    pub(crate) space: Space,
-    pub(crate) registry: Registry,
-    centrals: [Lock<Central>; CLASSES],
-    page_heap: Lock<PageHeap>,
-    pub(crate) counters: Counters,
+    pub(crate) caches: Caches<O>,
+    pub(crate) releases: Releases,
     pub(crate) pressure: Pressure,
-    pub(crate) sharing: Sharing,
-    /// Held for a whole release: a second one waits, so that its report is true.
-    pub(crate) releasing: Lock<Desk>,
 }
 
 impl<O: Os> Heap<O> {
     pub(crate) const fn new(os: O, reservation: usize) -> Self {
+        let space = Space::new(os, reservation);
         Self {
-            os,
-            reservation,
-            space: Space::new(),
-            registry: Registry::new(),
-            centrals: [const { Lock::new(Central::new()) }; CLASSES],
-            page_heap: Lock::new(PageHeap::new()),
-            counters: Counters::new(),
+            caches: Caches::new(Spans::new(Pages::new(space))),
+            releases: Releases::new(),
             pressure: Pressure::new(),
-            sharing: Sharing::new(),
-            releasing: Lock::new(Desk::new()),
         }
     }
 
-    pub(crate) fn context(&self) -> Context<'_, O> {
-        Context { os: &self.os, space: &self.space, counters: &self.counters }
+    #[inline(always)]
+    pub(crate) const fn spans(&self) -> &Spans<O> {
+        self.caches.spans()
     }
 
-    pub(crate) fn central_lock(&self, class: SizeClass) -> &Lock<Central> {
-        &self.centrals[class.index()]
+    #[inline(always)]
+    pub(crate) const fn pages(&self) -> &Pages<O> {
+        self.spans().pages()
     }
 
-    pub(crate) fn page_heap_lock(&self) -> &Lock<PageHeap> {
-        &self.page_heap
+    #[inline(always)]
+    pub(crate) const fn segments(&self) -> &Segments {
+        self.caches.segments()
     }
 
-    /// The lists of a class. Taken before the page heap, never after it.
-    pub(crate) fn central(&self, class: SizeClass) -> Guard<'_, Central, O> {
-        self.centrals[class.index()].lock(&self.os)
+    #[inline(always)]
+    pub(crate) const fn counters(&self) -> &Counters {
+        self.caches.counters()
     }
 
-    pub(crate) fn page_heap(&self) -> Guard<'_, PageHeap, O> {
-        self.page_heap.lock(&self.os)
+    #[inline(always)]
+    pub(crate) const fn os(&self) -> &O {
+        self.caches.os()
+    }
+
+    /// The value, or the end of the process.
+    #[inline]
+    pub(crate) fn sound<T>(&self, result: Result<T, Misused>) -> T {
+        match result {
+            Ok(value) => value,
+            Err(misused) => misuse::end(self.spans(), misused),
+        }
+    }
+
+    /// After memory was freed: see [`Pressure::check_idle`].
+    #[inline]
+    pub(crate) fn check_idle(&self) {
+        self.pressure.check_idle(self.counters());
+    }
+
+    /// After pages were taken: see [`Pressure::check_total`].
+    #[inline]
+    pub(crate) fn check_total(&self) {
+        self.pressure.check_total(self.counters());
+    }
+
+    /// See [`crate::release()`]. The caller's cache is flushed already.
+    pub(crate) fn release(&self, options: ReleaseOptions) -> ReleaseReport {
+        self.sound(self.releases.run(&self.caches, options))
+    }
+
+    /// See [`crate::release_tables`].
+    pub(crate) fn release_tables(&self) -> u64 {
+        self.releases.tables_alone(&self.caches)
+    }
+
+    /// See [`crate::mem_stats`].
+    pub(crate) fn snapshot(&self) -> MemStats {
+        snapshot(&self.caches)
+    }
+
+    /// See [`crate::usage`].
+    pub(crate) fn usage(&self) -> Usage {
+        usage(self.counters())
+    }
+
+    /// See [`crate::verify`].
+    pub(crate) fn verify(&self, own: Option<&ThreadCache>) -> Result<(), HeapError> {
+        verify(&self.caches, own)
     }
 }

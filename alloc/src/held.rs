@@ -7,7 +7,7 @@ use core::fmt;
 
 use crate::heap::{HEAP, Heap};
 use crate::os::Os;
-use crate::size_class::SizeClass;
+use crate::space::size_class::SizeClass;
 
 /// A lock of the heap. They are taken in the order of the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,21 +46,21 @@ pub fn held_locks(each: impl FnMut(HeapLock)) {
 
 impl<O: Os> Heap<O> {
     pub(crate) fn held_locks(&self, mut each: impl FnMut(HeapLock)) {
-        if self.releasing.is_taken() {
+        if self.releases.lock().is_taken() {
             each(HeapLock::Releasing);
         }
-        if self.registry.is_locked() {
+        if self.caches.registry.is_locked() {
             each(HeapLock::Registry);
         }
-        for (number, cache) in (0..).zip(self.registry.all()) {
+        for (number, cache) in (0..).zip(self.caches.registry.all()) {
             if cache.lock.is_taken() {
                 each(HeapLock::Cache { number });
             }
         }
         SizeClass::all()
-            .filter(|class| self.central_lock(*class).is_taken())
+            .filter(|class| self.spans().list_lock(*class).is_taken())
             .for_each(|class| each(HeapLock::Class { bytes: class.size() }));
-        if self.page_heap_lock().is_taken() {
+        if self.pages().page_heap_lock().is_taken() {
             each(HeapLock::PageHeap);
         }
     }
@@ -82,8 +82,8 @@ mod tests {
         assert_eq!(held(), []);
         let class = SizeClass::all().nth(3).expect("there are more classes");
         {
-            let _class = heap.central(class);
-            let _pages = heap.page_heap();
+            let _class = heap.spans().list_of(class);
+            let _pages = heap.pages().page_heap();
             assert_eq!(held(), [HeapLock::Class { bytes: class.size() }, HeapLock::PageHeap]);
         }
         heap.lock_all();

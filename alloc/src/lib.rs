@@ -35,58 +35,42 @@
 //! atomic operation for each allocation and each free. What is freed once more after its memory was handed out anew is
 //! a free of the new block to any allocator, and is not found.
 
-mod central;
-mod counters;
+mod base;
+mod cache;
 mod fork;
 mod global;
-mod hardened;
 mod heap;
 mod held;
-mod kept;
-mod large;
-mod lock;
-mod magazine;
-mod misuse;
+mod inspect;
+mod local;
 #[cfg(all(test, loom))]
 mod models;
 mod os;
-mod page_heap;
-mod pressure;
+mod pages;
 mod region;
-mod registry;
 mod release;
-mod report;
-mod resize;
-#[doc(hidden)]
-pub mod seats;
-mod segment;
-mod sharing;
-mod size_class;
-mod snapshot;
-mod span;
-mod stats;
-mod sync;
+mod space;
+mod spans;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod thread;
-mod treap;
-mod unit_table;
-mod units;
-mod verify;
-mod zone;
 
+#[doc(hidden)]
+pub use base::seats;
 #[doc(hidden)]
 pub use fork::set_child_hook;
 pub use global::Allocator;
 #[doc(hidden)]
 pub use held::{HeapLock, held_locks};
-pub use kept::{Kept, each_kept};
 #[doc(hidden)]
-pub use misuse::assert_unlocked;
-pub use region::{Region, Retire, retire_mode, set_retire_mode};
-pub use report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
-pub use stats::{KernelSupport, MemStats, Sandbox, Usage};
-pub use verify::{Fault, HeapError, verify};
+pub use inspect::misuse::assert_unlocked;
+pub use inspect::report::{BlockReason, Blocked, BlockedList, Mib, ReleaseOptions, ReleaseReport};
+pub use inspect::stats::{MemStats, Usage};
+pub use inspect::verify::{Fault, HeapError};
+pub use os::{KernelSupport, Sandbox};
+pub use pages::arena::Retire;
+pub use pages::kept::Kept;
+pub use region::{Region, retire_mode, set_retire_mode};
 
 use heap::HEAP;
 use os::Os;
@@ -102,7 +86,7 @@ use os::Os;
 pub fn release(options: ReleaseOptions) -> ReleaseReport {
     assert_unlocked("a release");
     if !thread::flush() {
-        HEAP.share();
+        HEAP.caches.share();
     }
     HEAP.release(options)
 }
@@ -125,16 +109,16 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
 /// ```
 pub fn flush_thread_cache() {
     if thread::flush() {
-        HEAP.pressure.check_idle(&HEAP.counters);
+        HEAP.check_idle();
     }
 }
 
 /// Gives back what of the allocator's own tables describes only idle memory, and says how many resident bytes that were.
-/// A [`release`] without bounds does so too; one that stops at a bound may not come to it. Waits for a release under way.
+/// A [`release()`] without bounds does so too; one that stops at a bound may not come to it. Waits for a release under way.
 ///
 /// O(free runs), plus the kernel's time.
 pub fn release_tables() -> u64 {
-    HEAP.release_tables_alone()
+    HEAP.release_tables()
 }
 
 /// A snapshot of the heap, taken without stopping anybody. O(heap / 64 KiB).
@@ -161,20 +145,20 @@ pub fn mem_stats() -> MemStats {
 /// assert!(kernel.sandboxed && !kernel.moves_pages);
 /// ```
 pub fn enter_sandbox() {
-    HEAP.os.lock_in();
+    HEAP.os().lock_in();
 }
 
 /// Whether the process is in a sandbox, as far as it can tell.
 #[doc(hidden)]
 #[must_use]
 pub fn sandbox() -> Sandbox {
-    HEAP.os.sandbox()
+    HEAP.os().sandbox()
 }
 
 /// Whether `address` lies in this allocator's address space. O(1).
 #[must_use]
 pub fn owns(address: *const u8) -> bool {
-    HEAP.space.unit_of(address as usize).is_some()
+    HEAP.segments().unit_of(address as usize).is_some()
 }
 
 /// Sets the function to call when memory leaves the bounds of [`bound_idle`] or [`bound_resident`]. It is called on the
@@ -201,4 +185,38 @@ pub fn bound_resident(bounds: core::ops::RangeInclusive<u64>) {
 #[must_use]
 pub fn usage() -> Usage {
     HEAP.usage()
+}
+
+/// Calls `visit` for the resident pages that regions with an owner retired or left, if nobody has used them since: what
+/// a release could give back of each owner's past. The same owner comes up many times.
+///
+/// O(heap / 64 KiB), without stopping anybody.
+///
+/// ```
+/// let region = ebbtide_alloc::Region::new(1 << 20).expect("out of memory");
+/// region.set_owner(77);
+/// drop(region);
+/// // Nobody wrote to it, so no page needs to be resident; but as far as the heap knows they are.
+/// let mut bytes = 0;
+/// ebbtide_alloc::each_kept(|kept| bytes += if kept.owner == 77 { kept.bytes } else { 0 });
+/// assert!(bytes <= 1 << 20);
+/// ```
+pub fn each_kept(mut visit: impl FnMut(Kept)) {
+    HEAP.pages().each_kept(&mut visit);
+}
+
+/// Checks the invariants of the whole heap, and of the caller's cache. The heap should be at rest.
+///
+/// # Errors
+/// The first fault that the walk meets.
+///
+/// O(heap / 64 KiB); allocates nothing.
+///
+/// ```
+/// assert_eq!(ebbtide_alloc::verify(), Ok(()));
+/// ```
+pub fn verify() -> Result<(), HeapError> {
+    // What a release took of the caller's cache is not in it any more.
+    local::mend();
+    HEAP.verify(local::own_cache())
 }

@@ -1,61 +1,31 @@
-//! The calling thread's cache: found, made at first use, emptied when the thread ends.
+//! Slow paths of the calling thread: its cache is made at first use, refilled, flushed, and emptied when the thread ends.
 //!
-//! A thread local of a plain pointer without a destructor: reading it is one move. The end of a thread is told by a
-//! pthread key, whose destructor runs after those of Rust's thread locals. What is allocated or freed after it goes
-//! straight to the spans. A release may point the thread local at the cache that has and takes nothing; the owner's
-//! next slow path points it back.
+//! The end of a thread is told by a pthread key, whose destructor runs after those of Rust's thread locals. What is
+//! allocated or freed after it goes straight to the spans.
 
-#![allow(unsafe_code, reason = "thread caches are reached through a raw pointer")]
+#![allow(unsafe_code, reason = "the destructor of a pthread key")]
 
-use core::cell::Cell;
+use core::ffi::c_void;
 
-use crate::central::empty_cache;
+use crate::base::sync::Ordering;
+use crate::cache::magazine::ThreadCache;
+use crate::fork;
 use crate::heap::HEAP;
-use crate::magazine::ThreadCache;
-use crate::misuse::assert_unlocked;
+use crate::inspect::misuse::assert_unlocked;
+use crate::local::{cache, come_back, own, own_cache, point_to, set_own_cache};
 use crate::os::Os;
-use crate::size_class::SizeClass;
-use crate::sync::{AtomicPtr, Ordering, compiler_fence, thread_local};
-
-thread_local! {
-    /// What the fast path uses.
-    static CACHE: AtomicPtr<ThreadCache> = const { AtomicPtr::new(ThreadCache::no_cache()) };
-    /// The cache that this thread took.
-    static HOME: Cell<Option<&'static ThreadCache>> = const { Cell::new(None) };
-}
-
-/// The cache of this thread, or one that holds nothing and takes nothing.
-#[inline(always)]
-pub(crate) fn cache() -> &'static ThreadCache {
-    // A pop or push that comes after another one reads the pointer after it: see `magazine`. No instruction.
-    compiler_fence(Ordering::SeqCst);
-    // Relaxed: a release that changes the pointer orders that by a barrier on this thread's behalf.
-    let cache = CACHE.with(|cache| cache.load(Ordering::Relaxed));
-    // SAFETY: the pointer is that of a static or of a cache in metadata, neither of which ever goes away.
-    unsafe { &*cache }
-}
+use crate::space::size_class::SizeClass;
 
 /// Works on the cache of this thread under its lock. Makes one if there is none yet; `None` without memory, when the
 /// thread is ending, or while a release works on the cache: nobody sleeps for that.
 fn with_cache<R>(work: impl FnOnce(&ThreadCache) -> R) -> Option<R> {
-    let cache = match HOME.get() {
+    let cache = match own_cache() {
         Some(cache) => cache,
         None => attach()?,
     };
-    let _busy = cache.lock.lock_soon(&HEAP.os)?;
+    let _busy = cache.lock.lock_soon(HEAP.os())?;
     come_back(cache);
     Some(work(cache))
-}
-
-/// Takes note of what a release took of a cache that it turned its owner away from. The owner holds the lock.
-fn come_back(cache: &ThreadCache) {
-    cache.mend();
-    point_to(core::ptr::from_ref(cache).cast_mut());
-}
-
-fn point_to(cache: *mut ThreadCache) {
-    // Relaxed: see `cache`.
-    CACHE.with(|pointer| pointer.store(cache, Ordering::Relaxed));
 }
 
 #[cold]
@@ -66,32 +36,18 @@ fn attach() -> Option<&'static ThreadCache> {
     // What the calls below allocate must not come here again.
     point_to(ThreadCache::past_cache());
     // Without a word at the thread's end its cache would be lost: then it gets none.
-    let watched = HEAP.os.watch_thread_exit();
-    HEAP.os.prepare_barrier();
-    if HEAP.enter() {
-        HEAP.os.watch_forks();
+    let watched = HEAP.os().watch_thread_exit(at_end);
+    HEAP.os().prepare_barrier();
+    if HEAP.caches.enter() {
+        fork::watch();
     }
-    let new = if watched { HEAP.registry.take(&HEAP.os, &HEAP.counters) } else { None };
+    let new = if watched { HEAP.caches.registry.take(HEAP.os(), HEAP.counters()) } else { None };
     point_to(ThreadCache::no_cache());
     let new = new?;
-    let _busy = new.lock.lock(&HEAP.os);
+    let _busy = new.lock.lock(HEAP.os());
     own(new);
-    HOME.set(Some(new));
+    set_own_cache(Some(new));
     Some(new)
-}
-
-/// Says that a cache is the calling thread's. The caller holds its lock.
-fn own(cache: &ThreadCache) {
-    let mark = HEAP.os.mark_thread();
-    CACHE.with(|pointer| cache.belongs_to(mark, core::ptr::from_ref(pointer).cast_mut()));
-}
-
-/// The child of a fork: the one thread that goes on has another number.
-pub(crate) fn renew() {
-    if let Some(cache) = HOME.get() {
-        let _busy = cache.lock.lock(&HEAP.os);
-        own(cache);
-    }
 }
 
 /// A slot when the magazine is empty. Null without memory.
@@ -101,13 +57,13 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
     assert_unlocked("an allocation");
     let refilled = with_cache(|cache| {
         let magazine = cache.magazine(class);
-        magazine.pop().or_else(|| HEAP.refill(cache, class).then(|| magazine.pop()).flatten())
+        magazine.pop().or_else(|| HEAP.caches.refill(cache, class).then(|| magazine.pop()).flatten())
     });
     let slot = match refilled {
         Some(slot) => slot,
-        None => HEAP.take_one(class),
+        None => HEAP.caches.take_one(class),
     };
-    HEAP.pressure.check_total(&HEAP.counters);
+    HEAP.check_total();
     slot.unwrap_or(core::ptr::null_mut())
 }
 
@@ -116,51 +72,45 @@ pub(crate) fn allocate_slow(class: SizeClass) -> *mut u8 {
 #[inline(never)]
 pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
     assert_unlocked("a free");
-    let counted = with_cache(|cache| HEAP.make_room(cache, class, slot));
+    let counted = with_cache(|cache| HEAP.sound(HEAP.caches.make_room(cache, class, slot)));
     if counted.is_none() {
-        HEAP.give_one(class, slot);
+        HEAP.sound(HEAP.caches.give_one(class, slot));
     }
     // The totals are cache lines that other threads write: they are looked at when this one has.
     if counted != Some(false) {
-        HEAP.pressure.check_idle(&HEAP.counters);
+        HEAP.check_idle();
     }
 }
 
 /// Empties the caller's cache into the spans. False if it has none.
 pub(crate) fn flush() -> bool {
-    let Some(cache) = HOME.get() else { return false };
-    let _busy = cache.lock.lock(&HEAP.os);
+    let Some(cache) = own_cache() else { return false };
+    let _busy = cache.lock.lock(HEAP.os());
     come_back(cache);
-    empty_cache(&HEAP, cache);
+    HEAP.sound(HEAP.caches.empty(cache));
     true
+}
+
+/// Runs when a thread that asked for it ends, after the destructors of Rust's thread locals.
+unsafe extern "C" fn at_end(_value: *mut c_void) {
+    exit();
 }
 
 /// The thread ends: its cache goes to the next one.
 pub(crate) fn exit() {
-    let Some(old) = HOME.take() else {
+    let old = own_cache();
+    set_own_cache(None);
+    let Some(old) = old else {
         point_to(ThreadCache::past_cache());
         return;
     };
     {
-        let _busy = old.lock.lock(&HEAP.os);
+        let _busy = old.lock.lock(HEAP.os());
         old.mend();
         old.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
         point_to(ThreadCache::past_cache());
-        empty_cache(&HEAP, old);
+        HEAP.sound(HEAP.caches.empty(old));
         old.close();
     }
-    HEAP.registry.put(old);
-}
-
-/// Takes note of what a release took from the caller's cache.
-pub(crate) fn mend() {
-    if let Some(cache) = HOME.get() {
-        let _busy = cache.lock.lock(&HEAP.os);
-        come_back(cache);
-    }
-}
-
-/// The cache that this thread took, for `verify`.
-pub(crate) fn own_cache() -> Option<&'static ThreadCache> {
-    HOME.get()
+    HEAP.caches.registry.put(old);
 }

@@ -6,9 +6,10 @@
 use core::alloc::{GlobalAlloc, Layout};
 
 use super::{check, class, disown, own, settle};
+use crate::cache::magazine::ThreadCache;
 use crate::global::Allocator;
 use crate::heap::HEAP;
-use crate::magazine::ThreadCache;
+use crate::local;
 use crate::os::fake::Call;
 use crate::thread;
 
@@ -36,15 +37,15 @@ pub(super) fn with_cached(cached: usize, out: usize) -> Vec<usize> {
 }
 
 pub(super) fn own_cache() -> &'static ThreadCache {
-    thread::own_cache().unwrap()
+    local::own_cache().unwrap()
 }
 
 /// A release gathers, and another thread gets at once what it gathered.
 fn gather_and_take() {
-    HEAP.share();
-    HEAP.gather_from_caches();
+    HEAP.caches.share();
+    HEAP.sound(HEAP.caches.steal_from_others());
     // What nobody holds any more, this thread may use.
-    own(class(8192), HEAP.take_one(class(8192)).unwrap());
+    own(class(8192), HEAP.caches.take_one(class(8192)).unwrap());
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn pops_beside_a_release() {
         allocate();
         allocate();
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -70,7 +71,7 @@ fn an_owner_comes_back_before_a_release_takes() {
             allocate();
         });
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -82,7 +83,7 @@ fn pushes_beside_a_release() {
         let releaser = loom::thread::spawn(gather_and_take);
         out[..2].iter().for_each(|addr| free(*addr));
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -92,14 +93,14 @@ fn a_pop_and_a_push_beside_two_releases() {
     check(3, || {
         let out = with_cached(3, 1);
         let releaser = loom::thread::spawn(|| {
-            HEAP.share();
-            HEAP.gather_from_caches();
-            HEAP.gather_from_caches();
+            HEAP.caches.share();
+            HEAP.sound(HEAP.caches.steal_from_others());
+            HEAP.sound(HEAP.caches.steal_from_others());
         });
         free(out[0]);
         allocate();
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         settle(&[own_cache()]);
     });
 }
@@ -113,7 +114,7 @@ fn a_thread_ends_beside_a_release() {
         thread::exit();
         // A destructor that runs later still frees, straight into the span.
         free(out[0]);
-        assert!(thread::own_cache().is_none());
+        assert!(local::own_cache().is_none());
         releaser.join().unwrap();
         settle(&[cache]);
         assert_eq!(cache.held_bytes(), 0);
@@ -127,8 +128,8 @@ fn a_cache_changes_hands_beside_a_release() {
         let out = with_cached(2, 1);
         let cache = own_cache();
         let releaser = loom::thread::spawn(|| {
-            HEAP.share();
-            HEAP.gather_from_caches();
+            HEAP.caches.share();
+            HEAP.sound(HEAP.caches.steal_from_others());
         });
         let heir = loom::thread::spawn(|| {
             let slot = allocate();
@@ -149,16 +150,16 @@ fn pops_and_pushes_beside_a_release_that_gets_no_barrier() {
     check(4, || {
         let out = with_cached(4, 1);
         let held = own_cache().held_bytes();
-        HEAP.os.refuse(Call::Barrier, 1, 0, true);
+        HEAP.os().refuse(Call::Barrier, 1, 0, true);
         let releaser = loom::thread::spawn(|| {
-            HEAP.share();
-            HEAP.gather_from_caches();
+            HEAP.caches.share();
+            HEAP.sound(HEAP.caches.steal_from_others());
         });
         allocate();
         free(out[0]);
         allocate();
         releaser.join().unwrap();
-        thread::mend();
+        local::mend();
         // A release that takes leaves one slot. The owner took two at most from here.
         assert!(own_cache().held_bytes() >= held - 2 * 8192);
         settle(&[own_cache()]);

@@ -25,15 +25,15 @@ use std::sync::{Arc, Mutex};
 
 use loom::cell::UnsafeCell;
 
+use crate::base::sync::late::Run;
+use crate::base::sync::{AtomicU32, Ordering};
+use crate::base::units::{PAGE, UNIT, UnitIndex};
+use crate::cache::magazine::ThreadCache;
 use crate::heap::{HEAP, Heap};
-use crate::magazine::ThreadCache;
 use crate::os::fake::Fake;
-use crate::size_class::SizeClass;
-use crate::span::Access;
-use crate::sync::late::Run;
-use crate::sync::{AtomicU32, Ordering};
-use crate::unit_table::RunKind;
-use crate::units::{PAGE, UNIT, UnitIndex};
+use crate::space::size_class::SizeClass;
+use crate::space::span::Access;
+use crate::space::unit_table::RunKind;
 
 /// Bytes of the smallest slot that models use.
 const CHUNK: usize = 2048;
@@ -181,8 +181,8 @@ fn class(size: usize) -> SizeClass {
 
 /// A cache of one thread of several.
 fn new_cache() -> &'static ThreadCache {
-    HEAP.sharing.end();
-    HEAP.registry.take(&HEAP.os, &HEAP.counters).unwrap()
+    HEAP.caches.sharing.end();
+    HEAP.caches.registry.take(HEAP.os(), HEAP.counters()).unwrap()
 }
 
 /// Notes that the caller has got a slot. Its pages are marked as in use.
@@ -191,11 +191,11 @@ fn own(class: SizeClass, slot: *mut u8) -> usize {
     let addr = slot as usize;
     assert!(!slot.is_null());
     if world.base.get() == 0 {
-        world.base.set(HEAP.space.address(UnitIndex(0)).as_ptr() as usize);
+        world.base.set(HEAP.segments().address(UnitIndex(0)).as_ptr() as usize);
     }
     world.use_chunks(addr, class.size(), false, true);
     for page in (addr / PAGE..=(addr + class.size() - 1) / PAGE).map(|page| page % (UNIT / PAGE)) {
-        let released = HEAP.space.meta(HEAP.space.unit_of(addr).unwrap()).released();
+        let released = HEAP.segments().meta(HEAP.segments().unit_of(addr).unwrap()).released();
         assert!(released >> page & 1 == 0, "{addr:#x} is in use on a page that counts as released");
     }
     addr
@@ -210,28 +210,28 @@ fn disown(class: SizeClass, addr: usize) -> *mut u8 {
 /// The global allocator's steps on a given cache.
 fn allocate(cache: &ThreadCache, class: SizeClass) -> usize {
     let magazine = cache.magazine(class);
-    let slot = magazine.pop().or_else(|| HEAP.refill(cache, class).then(|| magazine.pop()).flatten());
+    let slot = magazine.pop().or_else(|| HEAP.caches.refill(cache, class).then(|| magazine.pop()).flatten());
     own(class, slot.unwrap())
 }
 
 /// Gives slots to their spans, as a flush does.
 fn flush(class: SizeClass, slots: &[usize]) {
     let slots: Vec<_> = slots.iter().map(|addr| disown(class, *addr)).collect();
-    HEAP.flush(class, &slots, Access::Shared);
-    HEAP.counters.small_frees.add(slots.len());
+    HEAP.sound(HEAP.spans().flush(class, &slots, Access::Shared));
+    HEAP.counters().small_frees.add(slots.len());
 }
 
 /// Empties the magazine of a class, which does not let go of the span.
 fn flush_magazine(cache: &ThreadCache, class: SizeClass) {
     let magazine = cache.magazine(class);
     let count = magazine.len();
-    HEAP.flush(class, magazine.held(), Access::Shared);
+    HEAP.sound(HEAP.spans().flush(class, magazine.held(), Access::Shared));
     magazine.forget_oldest(count);
     ThreadCache::count(&cache.frees, count);
 }
 
 fn unit_of(addr: usize) -> UnitIndex {
-    HEAP.space.unit_of(addr).unwrap()
+    HEAP.segments().unit_of(addr).unwrap()
 }
 
 /// Checks the heap once all threads have ended: its invariants, that every slot is free, cached or owned, and that the
@@ -240,16 +240,16 @@ fn settle(caches: &[&ThreadCache]) {
     HEAP.verify(None).unwrap();
     caches.iter().for_each(|cache| HEAP.verify(Some(cache)).unwrap());
     let world = World::current();
-    let used = HEAP.page_heap().zones()[0].used();
+    let used = HEAP.pages().page_heap().zones()[0].used();
     let (mut released, mut taken) = (0, 0);
     for unit in used.clone().map(UnitIndex) {
-        released += HEAP.space.meta(unit).released().count_ones() as usize * PAGE;
-        if HEAP.space.meta(unit).kind() != RunKind::Small {
+        released += HEAP.segments().meta(unit).released().count_ones() as usize * PAGE;
+        if HEAP.segments().meta(unit).kind() != RunKind::Small {
             continue;
         }
-        let record = HEAP.space.span(unit);
+        let record = HEAP.segments().span(unit);
         let class = record.class();
-        let base = HEAP.space.address(unit).as_ptr();
+        let base = HEAP.segments().address(unit).as_ptr();
         for slot in 0..class.geometry().slots as usize {
             let at = base.wrapping_add(slot * class.size());
             let free = record.look(0) >> slot & 1 == 1;
@@ -263,7 +263,7 @@ fn settle(caches: &[&ThreadCache]) {
         }
     }
     let fresh = used.len() * UNIT;
-    let counters = &HEAP.counters;
+    let counters = HEAP.counters();
     let left = counters.released_total.get() + counters.moved_away.get();
     let counted = fresh as u64 + left - counters.reacquired_total.get();
     assert_eq!(counted, released as u64, "bytes that are marked as released");

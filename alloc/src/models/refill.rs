@@ -4,7 +4,7 @@ use super::{allocate, check, class, flush, new_cache, settle};
 use crate::heap::HEAP;
 
 /// An owner whose span is all handed out, and its slots.
-fn owner_of_a_span() -> (&'static crate::magazine::ThreadCache, Vec<usize>) {
+fn owner_of_a_span() -> (&'static crate::cache::magazine::ThreadCache, Vec<usize>) {
     let owner = new_cache();
     let slots = (0..8).map(|_| allocate(owner, class(8192))).collect();
     (owner, slots)
@@ -44,8 +44,8 @@ fn two_refills_of_one_class() {
             allocate(taker, class(8192));
         });
         let current = owner.current(class(8192));
-        owner.set_current(class(8192), crate::units::UnitIndex::NIL);
-        HEAP.let_go(class(8192), current);
+        owner.set_current(class(8192), crate::base::units::UnitIndex::NIL);
+        HEAP.spans().let_go(class(8192), current);
         allocate(owner, class(8192));
         other.join().unwrap();
         settle(&[owner, taker]);

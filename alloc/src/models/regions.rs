@@ -5,19 +5,18 @@
 use core::ptr::NonNull;
 
 use super::{World, check, settle};
+use crate::base::units::{PAGE, UNIT, UnitIndex};
 use crate::heap::HEAP;
-use crate::region::Retire;
-use crate::units::{PAGE, UNIT, UnitIndex};
+use crate::pages::arena::Retire;
 
 /// A region of one unit, whose pages the model does not own yet.
 fn region() -> NonNull<u8> {
-    let region = HEAP.new_region(UNIT).unwrap();
-    let base = region.base();
+    let region = HEAP.pages().new_arena(UNIT).unwrap();
+    let base = region.base;
     // Models end regions by `free_region`, so that they say when.
-    core::mem::forget(region);
     let world = World::current();
     if world.base.get() == 0 {
-        world.base.set(HEAP.space.address(UnitIndex(0)).as_ptr() as usize);
+        world.base.set(HEAP.segments().address(UnitIndex(0)).as_ptr() as usize);
     }
     base
 }
@@ -35,16 +34,16 @@ fn disown_pages(base: NonNull<u8>, pages: core::ops::Range<usize>) {
 fn retire(base: NonNull<u8>, pages: core::ops::Range<usize>) {
     disown_pages(base, pages.clone());
     // SAFETY: the model's region lives, and its owner has just given these pages up.
-    unsafe { HEAP.retire_pages(base, pages, Retire::Keep) };
+    unsafe { HEAP.pages().retire_pages(base, pages, Retire::Keep) };
 }
 
 fn release() {
-    HEAP.release_in_units(0..2);
+    HEAP.releases.run_in_units(&HEAP.caches, 0..2);
 }
 
 /// Ends the model's regions, whose pages nobody uses any more, and checks the heap.
 fn settle_without(regions: &[NonNull<u8>]) {
-    regions.iter().for_each(|base| HEAP.free_region(*base));
+    regions.iter().for_each(|base| HEAP.pages().free_arena(*base));
     settle(&[]);
 }
 
@@ -57,7 +56,7 @@ fn a_region_retires_pages_beside_a_release() {
         retire(base, 0..1);
         retire(base, 2..3);
         releaser.join().unwrap();
-        assert!(HEAP.counters.released_total.get() <= 2 * PAGE as u64);
+        assert!(HEAP.counters().released_total.get() <= 2 * PAGE as u64);
         settle_without(&[base]);
     });
 }
@@ -68,16 +67,16 @@ fn a_region_retires_pages_beside_a_release() {
 fn a_region_hands_pages_on_beside_a_release() {
     check(4, || {
         let [from, to] = [region(), region()];
-        HEAP.os.absent_pages(to.as_ptr() as usize, UNIT);
+        HEAP.os().absent_pages(to.as_ptr() as usize, UNIT);
         own_pages(from, 0..4);
         retire(from, 0..1);
         let releaser = loom::thread::spawn(release);
         disown_pages(from, 1..3);
         // SAFETY: both regions live, the owner has given the source up and has not used the target yet.
-        assert!(unsafe { HEAP.hand_pages_on(from, 1..3, to) });
+        assert!(unsafe { HEAP.pages().hand_pages_on(from, 1..3, to) });
         own_pages(to, 0..2);
         releaser.join().unwrap();
-        assert!(HEAP.counters.released_total.get() <= PAGE as u64, "pages that moved do not leave as well");
+        assert!(HEAP.counters().released_total.get() <= PAGE as u64, "pages that moved do not leave as well");
         settle_without(&[from, to]);
     });
 }
@@ -87,15 +86,15 @@ fn a_region_hands_pages_on_beside_a_release() {
 fn a_region_ends_beside_a_release() {
     check(3, || {
         let [from, to] = [region(), region()];
-        HEAP.os.absent_pages(to.as_ptr() as usize, UNIT);
+        HEAP.os().absent_pages(to.as_ptr() as usize, UNIT);
         own_pages(from, 0..2);
         retire(from, 0..1);
         let releaser = loom::thread::spawn(release);
         disown_pages(from, 1..2);
         // SAFETY: as above.
-        assert!(unsafe { HEAP.hand_pages_on(from, 1..2, to) });
+        assert!(unsafe { HEAP.pages().hand_pages_on(from, 1..2, to) });
         own_pages(to, 0..1);
-        HEAP.free_region(from);
+        HEAP.pages().free_arena(from);
         let next = region();
         own_pages(next, 0..16);
         releaser.join().unwrap();

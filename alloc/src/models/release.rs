@@ -2,15 +2,15 @@
 
 use super::spans::{let_go, owner_beside_a_listed_span};
 use super::{allocate, check, class, flush, flush_magazine, new_cache, own, settle, unit_of};
+use crate::base::units::{PAGE, UnitIndex};
+use crate::cache::magazine::ThreadCache;
 use crate::heap::HEAP;
-use crate::magazine::ThreadCache;
-use crate::report::ReleaseOptions;
-use crate::unit_table::RunKind;
-use crate::units::{PAGE, UnitIndex};
+use crate::inspect::report::ReleaseOptions;
+use crate::space::unit_table::RunKind;
 
 /// Releases what is free in a span.
 fn release_in(span: UnitIndex) {
-    HEAP.release_in_units(span.0..span.0 + 1);
+    HEAP.releases.run_in_units(&HEAP.caches, span.0..span.0 + 1);
 }
 
 /// A cache that owns a span of 4 KiB slots of which only the last `free` are free.
@@ -29,7 +29,7 @@ fn a_release_in_the_span_of_a_refill() {
         let releaser = loom::thread::spawn(move || release_in(span));
         allocate(owner, class(4096));
         releaser.join().unwrap();
-        assert!(HEAP.counters.released_total.get() <= 2 * PAGE as u64);
+        assert!(HEAP.counters().released_total.get() <= 2 * PAGE as u64);
         settle(&[owner]);
     });
 }
@@ -73,7 +73,7 @@ fn a_release_that_gets_half_a_page() {
         flush(class(2048), &slots[..2]);
         let span = unit_of(slots[0]);
         let releaser = loom::thread::spawn(move || release_in(span));
-        own(class(2048), HEAP.take_one(class(2048)).unwrap());
+        own(class(2048), HEAP.caches.take_one(class(2048)).unwrap());
         releaser.join().unwrap();
         settle(&[owner]);
     });
@@ -95,7 +95,7 @@ fn a_release_in_a_span_whose_class_changes() {
         let_go(owner, 2048);
         let releaser = loom::thread::spawn(move || release_in(span));
         flush(class(2048), &live);
-        let slot = own(class(8192), HEAP.take_one(class(8192)).unwrap());
+        let slot = own(class(8192), HEAP.caches.take_one(class(8192)).unwrap());
         assert!(unit_of(slot) >= span);
         releaser.join().unwrap();
         settle(&[owner]);
@@ -123,9 +123,9 @@ fn a_whole_release_beside_a_thread() {
         flush(class(8192), &[last]);
         allocate(owner, class(8192));
         let report = releaser.join().unwrap();
-        assert_eq!(report.released_bytes, HEAP.counters.released_total.get());
+        assert_eq!(report.released_bytes, HEAP.counters().released_total.get());
         flush_magazine(owner, class(8192));
         settle(&[owner]);
-        assert_eq!(HEAP.space.meta(UnitIndex(0)).kind(), RunKind::Small);
+        assert_eq!(HEAP.segments().meta(UnitIndex(0)).kind(), RunKind::Small);
     });
 }

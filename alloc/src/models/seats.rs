@@ -6,8 +6,8 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 
 use super::check;
-use crate::seats::{Held, Seats};
-use crate::sync::Ordering;
+use crate::base::seats::{Held, Seats};
+use crate::base::sync::Ordering;
 
 /// A value. loom checks that looks happen after it was made, and its end after them.
 struct Value {
@@ -105,7 +105,7 @@ fn a_seat_has_one_value_at_a_time() {
 fn an_owner_that_comes_back_is_not_counted_with_its_former_self() {
     check(3, || {
         let (list, ends) = list();
-        let next = Arc::new(crate::sync::AtomicU32::new(2));
+        let next = Arc::new(crate::base::sync::AtomicU32::new(2));
         let held = occupy(list, &ends, 1);
         let (numbers, counted) = (Arc::clone(&next), Arc::clone(&ends));
         let renamed = loom::thread::spawn(move || {

@@ -32,8 +32,11 @@ fn a_second_thread_frees_what_the_first_allocated() {
 fn two_threads_without_caches_free_what_the_first_allocated() {
     check(2, || {
         let out = first_thread();
-        let others = [out[0], out[1]]
-            .map(|slot| loom::thread::spawn(move || HEAP.give_one(class(8192), disown(class(8192), slot))));
+        let others = [out[0], out[1]].map(|slot| {
+            loom::thread::spawn(move || {
+                HEAP.sound(HEAP.caches.give_one(class(8192), disown(class(8192), slot)));
+            })
+        });
         allocate();
         others.into_iter().for_each(|other| other.join().unwrap());
         settle(&[own_cache()]);
@@ -45,8 +48,8 @@ fn a_release_of_another_thread_ends_solitude() {
     check(3, || {
         let (span, cache) = (unit_of(first_thread()[0]).0, own_cache());
         let releaser = loom::thread::spawn(move || {
-            HEAP.share();
-            HEAP.release_in_units(span..span + 1);
+            HEAP.caches.share();
+            HEAP.releases.run_in_units(&HEAP.caches, span..span + 1);
         });
         allocate();
         releaser.join().unwrap();

@@ -2,11 +2,11 @@
 //! begins one at the same place.
 
 use super::{allocate, check, class, flush, flush_magazine, new_cache, own, settle, unit_of};
+use crate::base::units::{UNIT, UnitIndex};
+use crate::cache::magazine::ThreadCache;
 use crate::heap::HEAP;
-use crate::magazine::ThreadCache;
-use crate::span::SpanState;
-use crate::unit_table::RunKind;
-use crate::units::{UNIT, UnitIndex};
+use crate::space::span::SpanState;
+use crate::space::unit_table::RunKind;
 
 /// A cache that owns a span with one slot out, which is the address, beside a listed span with one slot out.
 pub(super) fn owner_beside_a_listed_span(size: usize) -> (&'static ThreadCache, usize) {
@@ -21,7 +21,7 @@ fn owner_beside_listed_spans(size: usize, count: usize) -> (&'static ThreadCache
     for slots in before.chunks(UNIT / size) {
         assert!(unit_of(last) > unit_of(slots[0]));
         flush(class, &slots[1..]);
-        assert_eq!(HEAP.space.span(unit_of(slots[0])).state(), SpanState::Listed);
+        assert_eq!(HEAP.segments().span(unit_of(slots[0])).state(), SpanState::Listed);
     }
     flush_magazine(owner, class);
     (owner, last)
@@ -31,11 +31,11 @@ fn owner_beside_listed_spans(size: usize, count: usize) -> (&'static ThreadCache
 pub(super) fn let_go(owner: &ThreadCache, size: usize) {
     let span = owner.current(class(size));
     owner.set_current(class(size), UnitIndex::NIL);
-    HEAP.let_go(class(size), span);
+    HEAP.spans().let_go(class(size), span);
 }
 
 fn state_of(span: UnitIndex) -> Option<SpanState> {
-    (HEAP.space.meta(span).kind() == RunKind::Small).then(|| HEAP.space.span(span).state())
+    (HEAP.segments().meta(span).kind() == RunKind::Small).then(|| HEAP.segments().span(span).state())
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn the_last_slot_comes_home_while_the_owner_lets_go() {
         let_go(owner, 8192);
         other.join().unwrap();
         assert_eq!(state_of(unit_of(last)), None, "one of the two gave the span up");
-        assert_eq!(HEAP.counters.run_bytes.get(), UNIT as u64);
+        assert_eq!(HEAP.counters().run_bytes.get(), UNIT as u64);
         settle(&[owner]);
     });
 }
@@ -57,7 +57,7 @@ fn the_last_slot_comes_home_while_another_class_takes_the_units() {
         let (owner, last) = owner_beside_a_listed_span(8192);
         let other = loom::thread::spawn(move || flush(class(8192), &[last]));
         let_go(owner, 8192);
-        own(class(4096), HEAP.take_one(class(4096)).unwrap());
+        own(class(4096), HEAP.caches.take_one(class(4096)).unwrap());
         other.join().unwrap();
         assert_ne!(state_of(unit_of(last)), Some(SpanState::Full));
         settle(&[owner]);
@@ -92,7 +92,7 @@ fn a_full_span_is_listed_and_taken_over_at_once() {
         let slots = full_span();
         let given = slots[..2].to_vec();
         let other = loom::thread::spawn(move || flush(class(8192), &given));
-        own(class(8192), HEAP.take_one(class(8192)).unwrap());
+        own(class(8192), HEAP.caches.take_one(class(8192)).unwrap());
         other.join().unwrap();
         assert_eq!(state_of(unit_of(slots[0])), Some(SpanState::Listed));
         settle(&[]);
@@ -110,7 +110,7 @@ fn three_threads_at_the_end_of_a_span() {
         let_go(owner, 8192);
         let others = [last, next];
         let others = others.map(|slot| loom::thread::spawn(move || flush(class(8192), &[slot])));
-        own(class(4096), HEAP.take_one(class(4096)).unwrap());
+        own(class(4096), HEAP.caches.take_one(class(4096)).unwrap());
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_ne!(state_of(unit_of(last)), Some(SpanState::Full));
         settle(&[owner]);
@@ -124,7 +124,7 @@ fn a_span_is_given_up_too_late() {
         let (owner, last) = owner_beside_listed_spans(8192, 2);
         let other = loom::thread::spawn(move || flush(class(8192), &[last]));
         let_go(owner, 8192);
-        let slot = own(class(4096), HEAP.take_one(class(4096)).unwrap());
+        let slot = own(class(4096), HEAP.caches.take_one(class(4096)).unwrap());
         flush(class(4096), &[slot]);
         other.join().unwrap();
         assert_eq!(state_of(unit_of(slot)), Some(SpanState::Listed));
@@ -142,13 +142,13 @@ fn a_span_is_listed_too_late() {
         let other = loom::thread::spawn(move || flush(class(8192), &[given]));
         flush(class(8192), &slots[1..]);
         // The first release may have to list the span, the second one gives it up.
-        HEAP.release_in_units(span.0..span.0 + 1);
-        HEAP.release_in_units(span.0..span.0 + 1);
+        HEAP.releases.run_in_units(&HEAP.caches, span.0..span.0 + 1);
+        HEAP.releases.run_in_units(&HEAP.caches, span.0..span.0 + 1);
         let owner = new_cache();
         let live: Vec<_> = (0..16).map(|_| allocate(owner, class(4096))).collect();
         let_go(owner, 4096);
         other.join().unwrap();
-        assert_eq!(HEAP.space.span(unit_of(live[0])).class_and_state(), (class(4096), SpanState::Full));
+        assert_eq!(HEAP.segments().span(unit_of(live[0])).class_and_state(), (class(4096), SpanState::Full));
         settle(&[owner]);
     });
 }

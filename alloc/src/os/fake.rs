@@ -14,11 +14,12 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::Mutex;
 
-use super::moves::{Remap, map, move_front};
-use super::{Errno, Life, Moved, Os, PageRange, ThreadMark};
-use crate::stats::{KernelSupport, Sandbox};
-use crate::sync::{AtomicPtr, AtomicU32};
-use crate::units::{PAGE, PageGroup, UNIT};
+use super::api::{AtThreadEnd, Errno, ForkHandlers, Life, Moved, Os, PageRange, ThreadMark};
+use super::call::map;
+use super::moves::{Remap, move_front};
+use super::support::{KernelSupport, Sandbox};
+use crate::base::sync::{AtomicPtr, AtomicU32};
+use crate::base::units::{PAGE, PageGroup, UNIT};
 
 /// What lies in a hole.
 const POISON: u8 = 0xdb;
@@ -454,11 +455,11 @@ impl Os for Fake {
 
     fn barrier(&self) -> bool {
         #[cfg(loom)]
-        crate::sync::compiler_fence(Ordering::SeqCst);
+        crate::base::sync::compiler_fence(Ordering::SeqCst);
         self.ask(Call::Barrier, 0, 0).is_ok()
     }
 
-    fn watch_forks(&self) {}
+    fn watch_forks(&self, _handlers: ForkHandlers) {}
 
     fn mark_thread(&self) -> ThreadMark {
         ThreadMark { process: 1, thread: 1, robust_list: 1 }
@@ -482,7 +483,7 @@ impl Os for Fake {
         true
     }
 
-    fn watch_thread_exit(&self) -> bool {
+    fn watch_thread_exit(&self, _at_end: AtThreadEnd) -> bool {
         true
     }
 

@@ -7,118 +7,38 @@
 
 use core::ptr::NonNull;
 
-use static_assertions::const_assert_eq;
-
-use super::moves;
-use super::probe::{Feature, PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED};
-use super::threads::{self, Life, ThreadMark, Watch};
-use super::{Errno, Moved, Os, PageRange};
-use crate::stats::{KernelSupport, Sandbox};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
-use crate::units::{PAGE, PAGES_PER_UNIT, PageGroup, UNIT};
+use super::api::{AtThreadEnd, Errno, ForkHandlers, Life, Moved, Os, PageRange, ThreadMark};
+use super::call::{
+    PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED, checked, fatal, madvise, map, membarrier, process_madvise,
+    read_rss,
+};
+use super::moves::move_front;
+use super::probe::{Feature, Probe};
+use super::support::{KernelSupport, Sandbox};
+use super::threads::{self, Watch};
+use crate::base::sync::{AtomicPtr, AtomicU32};
+use crate::base::units::{PAGE, PAGES_PER_UNIT, PageGroup};
 
 /// The running kernel.
 #[derive(Debug)]
 pub(crate) struct Linux {
     watch: Watch,
-    /// Bytes of a page of the kernel; 0 before anybody has asked.
-    page_size: AtomicU32,
-    /// What may be called: see [`Offers`](super::probe::Offers). 0 before the probe.
-    pub(super) offers: AtomicU32,
+    pub(super) kernel: Probe,
 }
 
 impl Linux {
     pub(crate) const fn new() -> Self {
-        Self { watch: Watch::new(), page_size: AtomicU32::new(0), offers: AtomicU32::new(0) }
-    }
-}
-
-/// Runs `call`, which answers -1 for an error, and puts errno back.
-pub(super) fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
-    // SAFETY: the place of errno is valid for the thread's life.
-    let place = unsafe { libc::__errno_location() };
-    // SAFETY: as above; only this thread uses it.
-    let saved = unsafe { *place };
-    let answer = call();
-    if answer != -1 {
-        return Ok(answer);
-    }
-    // SAFETY: as above.
-    let errno = unsafe { core::mem::replace(&mut *place, saved) };
-    Err(Errno(errno))
-}
-
-fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
-    // SAFETY: the callers below pass pages of a reservation whose contents they may lose.
-    checked(|| i64::from(unsafe { libc::madvise(addr.as_ptr().cast(), bytes, advice) })).map(|_| ())
-}
-
-/// Stands for the calling process where a pidfd is asked for. Linux has it since 6.14, and since 6.16 it flushes the
-/// TLBs once for all ranges of one process_madvise(2).
-const PIDFD_SELF: i32 = -10000;
-
-const_assert_eq!(size_of::<PageRange>(), size_of::<libc::iovec>());
-const_assert_eq!(core::mem::offset_of!(PageRange, bytes), core::mem::offset_of!(libc::iovec, iov_len));
-
-pub(super) fn membarrier(command: i32) -> Result<i64, Errno> {
-    // SAFETY: the call takes no pointers.
-    checked(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) })
-}
-
-/// Gives several ranges back; returns the bytes that it came to.
-///
-/// # Safety
-/// As for [`Os::release_many`].
-pub(super) unsafe fn process_madvise(ranges: &[PageRange]) -> Result<usize, Errno> {
-    let (count, advice) = (ranges.len(), libc::MADV_DONTNEED);
-    // SAFETY: the ranges are laid out as the kernel's vectors, and the caller gives their pages up.
-    let call =
-        || unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, ranges.as_ptr(), count, advice, 0) };
-    checked(call).map(|bytes| bytes as usize)
-}
-
-impl Linux {
-    #[cold]
-    fn ask_page_size(&self) -> usize {
-        // SAFETY: the call only reads what the kernel gave the process at its start.
-        let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
-        if !bytes.is_power_of_two() || !(PAGE..=UNIT).contains(&bytes) {
-            self.fatal(b"ebbtide: the kernel's pages are not of 4 to 64 KiB\n");
-        }
-        // Relaxed: whoever asks too gets the same answer.
-        self.page_size.store(bytes as u32, Ordering::Relaxed);
-        bytes
-    }
-
-    /// The resident set; `None` if the file cannot be opened.
-    pub(super) fn read_rss(&self) -> Option<u64> {
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: the path is a C string.
-        let file = checked(|| i64::from(unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) })).ok()?;
-        let file = file as i32;
-        let mut text = [0u8; 128];
-        // SAFETY: `text` has room for what is asked.
-        let read = checked(|| unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) as i64 });
-        // SAFETY: this call opened the file.
-        let _ = checked(|| i64::from(unsafe { libc::close(file) }));
-        Some(resident_of_statm(&text[..read.unwrap_or(0) as usize], self.pages().bytes() as u64))
-    }
-
-    fn is_whole(&self, addr: NonNull<u8>, bytes: usize) -> bool {
-        self.pages().divides(addr.as_ptr() as usize, bytes)
+        Self { watch: Watch::new(), kernel: Probe::new() }
     }
 }
 
 impl Os for Linux {
     fn pages(&self) -> PageGroup {
-        match self.page_size.load(Ordering::Relaxed) {
-            0 => PageGroup::new(self.ask_page_size()),
-            bytes => PageGroup::new(bytes as usize),
-        }
+        self.kernel.pages()
     }
 
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, Errno> {
-        moves::map(core::ptr::null_mut(), bytes, libc::PROT_NONE, 0)
+        map(core::ptr::null_mut(), bytes, libc::PROT_NONE, 0)
     }
 
     unsafe fn unreserve(&self, addr: NonNull<u8>, bytes: usize) {
@@ -138,7 +58,7 @@ impl Os for Linux {
     }
 
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
-        debug_assert!(self.is_whole(addr, bytes), "the kernel would round it up");
+        debug_assert!(self.pages().divides(addr.as_ptr() as usize, bytes), "the kernel would round it up");
         madvise(addr, bytes, libc::MADV_DONTNEED)
     }
 
@@ -146,7 +66,7 @@ impl Os for Linux {
         let whole = |range: &PageRange| self.pages().divides(range.addr as usize, range.bytes);
         debug_assert!(ranges.iter().all(whole), "the kernel would round it up");
         let wanted: usize = ranges.iter().map(|range| range.bytes).sum();
-        if !self.has(Feature::ReleaseMany) {
+        if !self.kernel.has(Feature::ReleaseMany) {
             return Err(Errno(libc::ENOSYS));
         }
         // One that meets a locked page says how far it came.
@@ -156,13 +76,13 @@ impl Os for Linux {
     }
 
     unsafe fn move_pages(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Moved {
-        debug_assert!(self.is_whole(from, bytes) && self.is_whole(to, bytes));
+        debug_assert!([from, to].iter().all(|at| self.pages().divides(at.as_ptr() as usize, bytes)));
         // SAFETY: passed on to the caller.
-        unsafe { moves::move_front(self, from, to, bytes) }
+        unsafe { move_front(&self.kernel, from, to, bytes) }
     }
 
     unsafe fn advise_huge(&self, addr: NonNull<u8>, bytes: usize, wanted: bool) {
-        if !self.has(Feature::HugeAdvice) {
+        if !self.kernel.has(Feature::HugeAdvice) {
             return;
         }
         let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
@@ -171,8 +91,8 @@ impl Os for Linux {
 
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {
         let (bytes, group) = (pages.len() * PAGE, self.pages().len());
-        debug_assert!(self.is_whole(addr, bytes));
-        if !self.has(Feature::Residency) {
+        debug_assert!(self.pages().divides(addr.as_ptr() as usize, bytes));
+        if !self.kernel.has(Feature::Residency) {
             return Err(Errno(libc::ENOSYS));
         }
         // SAFETY: `pages` has a byte for each page of the kernel, if not more; the kernel checks the range itself.
@@ -215,19 +135,19 @@ impl Os for Linux {
     }
 
     fn support(&self) -> KernelSupport {
-        self.support_now()
+        self.kernel.support()
     }
 
     fn sandbox(&self) -> Sandbox {
-        self.sandbox_now()
+        self.kernel.sandbox()
     }
 
     fn lock_in(&self) {
-        self.lock_in_now();
+        self.kernel.lock_in();
     }
 
     fn rss(&self) -> u64 {
-        if self.has(Feature::Rss) { self.read_rss().unwrap_or(0) } else { 0 }
+        if self.kernel.has(Feature::Rss) { read_rss(self.pages().bytes()).unwrap_or(0) } else { 0 }
     }
 
     fn now(&self) -> u64 {
@@ -238,30 +158,30 @@ impl Os for Linux {
     }
 
     fn prepare_barrier(&self) {
-        if self.has(Feature::Barrier) {
+        if self.kernel.has(Feature::Barrier) {
             let _ = membarrier(REGISTER_PRIVATE_EXPEDITED);
         }
     }
 
     fn has_barrier(&self) -> bool {
-        self.has(Feature::Barrier)
+        self.kernel.has(Feature::Barrier)
     }
 
     fn barrier(&self) -> bool {
-        self.has(Feature::Barrier) && membarrier(PRIVATE_EXPEDITED).is_ok()
+        self.kernel.has(Feature::Barrier) && membarrier(PRIVATE_EXPEDITED).is_ok()
     }
 
-    fn watch_forks(&self) {
-        self.watch.watch_forks();
+    fn watch_forks(&self, handlers: ForkHandlers) {
+        self.watch.watch_forks(handlers);
     }
 
     fn mark_thread(&self) -> ThreadMark {
         // Without a barrier nobody reaches for the thread, and the calls that identify it may be forbidden.
-        if self.has(Feature::Barrier) { threads::mark_thread() } else { ThreadMark::default() }
+        if self.kernel.has(Feature::Barrier) { threads::mark_thread() } else { ThreadMark::default() }
     }
 
     fn thread_life(&self, mark: ThreadMark) -> Life {
-        if self.has(Feature::Barrier) { threads::thread_life(mark) } else { Life::Unknown }
+        if self.kernel.has(Feature::Barrier) { threads::thread_life(mark) } else { Life::Unknown }
     }
 
     unsafe fn set_bit<T>(&self, pointer: *mut AtomicPtr<T>, mask: usize) -> bool {
@@ -269,40 +189,19 @@ impl Os for Linux {
         unsafe { threads::set_bit(pointer.cast(), mask) }
     }
 
-    fn watch_thread_exit(&self) -> bool {
-        self.watch.watch_thread_exit()
+    fn watch_thread_exit(&self, at_end: AtThreadEnd) -> bool {
+        self.watch.watch_thread_exit(at_end)
     }
 
     fn fatal(&self, line: &[u8]) -> ! {
-        // SAFETY: `line` is valid for reads of its length. Where stderr is closed there is nobody to tell.
-        let _ =
-            checked(|| unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) as i64 });
-        // SAFETY: abort has no precondition.
-        unsafe { libc::abort() }
+        fatal(line)
     }
-}
-
-/// The second number of statm is the resident pages.
-fn resident_of_statm(text: &[u8], page: u64) -> u64 {
-    let mut fields = text.split(|byte| *byte == b' ');
-    let Some(field) = fields.nth(1) else { return 0 };
-    let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))) * page
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::resident_bytes;
-
-    #[test]
-    fn statm_gives_the_second_field_in_bytes() {
-        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n", 4096), 25 * 4096);
-        assert_eq!(resident_of_statm(b"100 25 3 4 0 5 0\n", 16384), 25 * 16384);
-        assert_eq!(resident_of_statm(b"100", 4096), 0);
-        assert_eq!(resident_of_statm(b"", 4096), 0);
-        assert_eq!(resident_of_statm(b"1 x 2", 4096), 0);
-    }
 
     #[test]
     fn a_failing_call_keeps_errno_and_reports_it() {

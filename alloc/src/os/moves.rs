@@ -14,10 +14,10 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
-use super::linux::{Linux, checked};
-use super::probe::is_unlimited;
-use super::{Errno, Moved, Os};
-use crate::units::{HUGE, PAGE, UNIT};
+use super::api::{Errno, Moved};
+use super::call::{checked, is_locked, is_unlimited, map, unmap};
+use super::probe::Probe;
+use crate::base::units::{HUGE, PAGE, UNIT};
 
 /// What a move asks of the kernel.
 pub(super) trait Remap {
@@ -33,7 +33,7 @@ pub(super) trait Remap {
     /// Moves the pages of one mapping. After an error the target may be a hole.
     ///
     /// # Safety
-    /// As for [`Os::move_pages`](super::Os::move_pages).
+    /// As for [`Os::move_pages`](super::api::Os::move_pages).
     unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno>;
 
     /// Maps fresh memory at a hole. Refuses with `EEXIST` where anything is mapped already.
@@ -46,7 +46,7 @@ pub(super) trait Remap {
     fn is_short_of_mappings(&self) -> bool;
 }
 
-/// Moves the longest front of a range that lies in one mapping. See [`Os::move_pages`](super::Os::move_pages).
+/// Moves the longest front of a range that lies in one mapping. See [`Os::move_pages`](super::api::Os::move_pages).
 ///
 /// # Safety
 /// As for that.
@@ -119,7 +119,7 @@ fn front_in_one_mapping<K: Remap>(kernel: &K, from: NonNull<u8>, bytes: usize) -
     within * step
 }
 
-impl Remap for Linux {
+impl Remap for Probe {
     fn may_move(&self) -> bool {
         self.has_moves() && is_unlimited()
     }
@@ -135,12 +135,7 @@ impl Remap for Linux {
     }
 
     fn is_locked(&self, addr: NonNull<u8>) -> bool {
-        // Refused with EBUSY for a locked mapping on every kernel, as POSIX has it; nothing is done for anonymous memory.
-        // Advice that is refused likewise (MADV_COLD) would split a huge page.
-        let page = self.pages().bytes();
-        // SAFETY: the contents of private anonymous memory cannot be invalidated.
-        checked(|| i64::from(unsafe { libc::msync(addr.as_ptr().cast(), page, libc::MS_INVALIDATE) }))
-            .is_err()
+        is_locked(addr, self.pages().bytes())
     }
 
     unsafe fn remap(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
@@ -158,7 +153,7 @@ impl Remap for Linux {
             // It was taken for a hint.
             elsewhere => {
                 // SAFETY: the mapping was made just now, and nobody else knows it.
-                unsafe { self.unreserve(elsewhere, bytes) };
+                unmap(elsewhere, bytes);
                 Err(Errno::EEXIST)
             }
         }
@@ -183,19 +178,11 @@ impl Remap for Linux {
     }
 }
 
-/// Maps private memory without a charge, at a place that nothing is mapped at.
-pub(super) fn map(at: *mut u8, bytes: usize, access: i32, fixed: i32) -> Result<NonNull<u8>, Errno> {
-    debug_assert!(fixed & libc::MAP_FIXED == 0, "what is mapped stays");
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed;
-    // SAFETY: a new mapping where nothing is mapped touches nothing that exists.
-    let addr = checked(|| unsafe { libc::mmap(at.cast(), bytes, access, flags, -1, 0) as i64 })?;
-    NonNull::new(addr as *mut u8).ok_or(Errno::ENOMEM)
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::os::resident_bytes;
+    use crate::os::{Linux, Os};
 
     /// A reservation of twice `bytes`, all of it writable, with a page left behind it.
     fn two_halves(os: &Linux, bytes: usize) -> (NonNull<u8>, NonNull<u8>) {
@@ -215,17 +202,25 @@ mod tests {
         let os = Linux::new();
         let bytes = 16 * UNIT;
         let (start, middle) = two_halves(&os, bytes);
-        assert!(os.is_one_mapping(start, 2 * bytes), "the last page of it is followed by another mapping");
-        assert!(!os.is_one_mapping(start, 2 * bytes + UNIT), "what is not writable is another mapping");
-        assert_eq!(front_in_one_mapping(&os, start, 2 * bytes + UNIT), 2 * bytes);
+        assert!(
+            os.kernel.is_one_mapping(start, 2 * bytes),
+            "the last page of it is followed by another mapping"
+        );
+        assert!(
+            !os.kernel.is_one_mapping(start, 2 * bytes + UNIT),
+            "what is not writable is another mapping"
+        );
+        assert_eq!(front_in_one_mapping(&os.kernel, start, 2 * bytes + UNIT), 2 * bytes);
         // SAFETY: the range is this test's.
         unsafe { os.advise_huge(middle, 2 * UNIT, false) };
-        assert!(!os.is_one_mapping(start, 2 * bytes));
-        assert!(os.is_one_mapping(middle, 2 * UNIT) && !os.is_one_mapping(middle, 2 * UNIT + PAGE));
-        assert_eq!(front_in_one_mapping(&os, start, 20 * UNIT), bytes);
+        assert!(!os.kernel.is_one_mapping(start, 2 * bytes));
+        assert!(
+            os.kernel.is_one_mapping(middle, 2 * UNIT) && !os.kernel.is_one_mapping(middle, 2 * UNIT + PAGE)
+        );
+        assert_eq!(front_in_one_mapping(&os.kernel, start, 20 * UNIT), bytes);
         // SAFETY: the range is this test's.
         let last = unsafe { middle.add(2 * UNIT - PAGE) };
-        assert_eq!(front_in_one_mapping(&os, last, 4 * UNIT), 0, "the first unit is in two");
+        assert_eq!(front_in_one_mapping(&os.kernel, last, 4 * UNIT), 0, "the first unit is in two");
         // SAFETY: as above.
         unsafe { os.unreserve(start, 2 * bytes + HUGE) };
     }
@@ -278,14 +273,14 @@ mod tests {
     fn a_hole_is_filled_and_what_is_mapped_is_left() {
         let os = Linux::new();
         let (start, middle) = two_halves(&os, UNIT);
-        assert!(!os.is_short_of_mappings());
+        assert!(!os.kernel.is_short_of_mappings());
         // SAFETY: both halves are this test's.
         unsafe {
             start.write(5);
-            assert_eq!(os.refill(start, UNIT), Err(Errno::EEXIST));
+            assert_eq!(os.kernel.refill(start, UNIT), Err(Errno::EEXIST));
             assert_eq!(start.read(), 5);
             assert_eq!(libc::munmap(middle.as_ptr().cast(), UNIT), 0);
-            assert_eq!(os.refill(middle, UNIT), Ok(()));
+            assert_eq!(os.kernel.refill(middle, UNIT), Ok(()));
             middle.write(6);
             os.unreserve(start, 2 * UNIT + HUGE);
         }

@@ -17,12 +17,15 @@
 
 use core::ptr::NonNull;
 
-use super::linux::{Linux, checked, membarrier, process_madvise};
-use super::moves::{Remap, map};
+use super::api::{Errno, PageRange};
+use super::call::{
+    PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED, checked, fatal, is_locked, is_unlimited, map, membarrier,
+    process_madvise, read_rss, unmap,
+};
+use super::support::{KernelSupport, Sandbox};
 use super::threads;
-use super::{Errno, Os, PageRange};
-use crate::stats::{KernelSupport, Sandbox};
-use crate::sync::Ordering;
+use crate::base::sync::{AtomicU32, Ordering};
+use crate::base::units::{PAGE, PageGroup, UNIT};
 
 /// A call, or several that are only of use together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,18 +117,40 @@ fn is_plain() -> bool {
     !value.is_null() && unsafe { core::ffi::CStr::from_ptr(value) } == c"plain"
 }
 
-/// Whether none of the limits is set against which a move counts anew, after its target is gone. With one that was lowered
-/// below what is mapped already the move fails, and so does filling the hole.
-pub(super) fn is_unlimited() -> bool {
-    [libc::RLIMIT_AS, libc::RLIMIT_DATA].into_iter().all(|resource| {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is a valid place.
-        let asked = checked(|| i64::from(unsafe { libc::getrlimit(resource, &raw mut limit) }));
-        asked.is_ok() && limit.rlim_cur == libc::RLIM_INFINITY
-    })
+/// The running kernel, as far as it was asked.
+#[derive(Debug)]
+pub(super) struct Probe {
+    /// Bytes of a page of the kernel; 0 before anybody has asked.
+    page_size: AtomicU32,
+    /// See [`Offers`]. 0 before the probe.
+    offers: AtomicU32,
 }
 
-impl Linux {
+impl Probe {
+    pub(super) const fn new() -> Self {
+        Self { page_size: AtomicU32::new(0), offers: AtomicU32::new(0) }
+    }
+
+    /// See [`Os::pages`](super::api::Os::pages).
+    pub(super) fn pages(&self) -> PageGroup {
+        match self.page_size.load(Ordering::Relaxed) {
+            0 => PageGroup::new(self.ask_page_size()),
+            bytes => PageGroup::new(bytes as usize),
+        }
+    }
+
+    #[cold]
+    fn ask_page_size(&self) -> usize {
+        // SAFETY: the call only reads what the kernel gave the process at its start.
+        let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+        if !bytes.is_power_of_two() || !(PAGE..=UNIT).contains(&bytes) {
+            fatal(b"ebbtide: the kernel's pages are not of 4 to 64 KiB\n");
+        }
+        // Relaxed: whoever asks too gets the same answer.
+        self.page_size.store(bytes as u32, Ordering::Relaxed);
+        bytes
+    }
+
     /// What may be called now.
     pub(super) fn offers(&self) -> Offers {
         // Relaxed, here and below: the value stands for itself.
@@ -136,16 +161,16 @@ impl Linux {
         if !known.is_outdated() {
             return known;
         }
-        self.lock_in_now();
+        self.lock_in();
         Offers::BASIC
     }
 
     /// Has nothing but the basic calls made from now on, and does not even ask for filters.
-    pub(super) fn lock_in_now(&self) {
+    pub(super) fn lock_in(&self) {
         self.offers.store(Offers::BASIC.0, Ordering::Relaxed);
     }
 
-    pub(super) fn sandbox_now(&self) -> Sandbox {
+    pub(super) fn sandbox(&self) -> Sandbox {
         match self.offers().0 & (Offers::FILTERED | Offers::SANDBOXED) {
             0 => Sandbox::None,
             Offers::FILTERED => Sandbox::FromStart,
@@ -178,7 +203,7 @@ impl Linux {
     }
 
     /// See [`crate::MemStats::kernel`].
-    pub(super) fn support_now(&self) -> KernelSupport {
+    pub(super) fn support(&self) -> KernelSupport {
         let moves_pages = self.has_moves();
         let offers = self.offers();
         KernelSupport {
@@ -189,7 +214,7 @@ impl Linux {
             residency: offers.has(Feature::Residency),
             huge_page_advice: offers.has(Feature::HugeAdvice),
             releases_locked: offers.has(Feature::ReleaseLocked),
-            rss: offers.has(Feature::Rss) && self.read_rss().is_some(),
+            rss: offers.has(Feature::Rss) && read_rss(self.pages().bytes()).is_some(),
             sandboxed: offers.0 & (Offers::FILTERED | Offers::SANDBOXED) != 0,
         }
     }
@@ -258,10 +283,10 @@ impl Linux {
             Feature::Moves => {
                 is_unlimited()
                     && is_resident(scratch, page) == Ok(false)
-                    && !self.is_locked(scratch)
+                    && !is_locked(scratch, page)
                     && moves(scratch, page)
             }
-            Feature::Rss => self.read_rss().is_some(),
+            Feature::Rss => read_rss(self.pages().bytes()).is_some(),
         }
     }
 
@@ -309,20 +334,11 @@ const UNTRIED: u8 = 0;
 const BEGUN: u8 = 1;
 const WORKS: u8 = 2;
 
-/// Commands of membarrier(2).
-pub(super) const PRIVATE_EXPEDITED: i32 = 1 << 3;
-pub(super) const REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
-
 /// Linux has it since 5.18.
 const MADV_DONTNEED_LOCKED: i32 = 24;
 
 /// More than any machine has, and little enough for any address space of 47 bits.
 const UNCHARGED: usize = 1 << 42;
-
-fn unmap(addr: NonNull<u8>, bytes: usize) {
-    // SAFETY: the callers made the mapping, and nobody else knows it.
-    let _ = checked(|| i64::from(unsafe { libc::munmap(addr.as_ptr().cast(), bytes) }));
-}
 
 fn is_resident(page: NonNull<u8>, bytes: usize) -> Result<bool, Errno> {
     let mut seen = 0_u8;
@@ -390,7 +406,9 @@ fn wait_for(child: i64) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::units::UNIT;
+    use crate::base::units::UNIT;
+    use crate::os::moves::Remap;
+    use crate::os::{Linux, Os};
 
     #[test]
     fn what_is_offered_is_asked_once() {
@@ -398,15 +416,15 @@ mod tests {
         let support = os.support();
         assert_eq!(support.page_size, os.pages().bytes() as u64);
         assert_eq!(os.support(), support);
-        let known = Offers(os.offers.load(Ordering::Relaxed));
+        let known = Offers(os.kernel.offers.load(Ordering::Relaxed));
         assert!(known.has(Feature::Moves) == support.moves_pages && known.0 & Offers::MOVES_TRIED != 0);
         assert!(known.0 & Offers::PROBED != 0 && !known.is_outdated());
         // Nothing is called that was refused.
-        os.offers.store(Offers::PROBED | Offers::SANDBOXED | Offers::MOVES_TRIED, Ordering::Relaxed);
+        os.kernel.offers.store(Offers::PROBED | Offers::SANDBOXED | Offers::MOVES_TRIED, Ordering::Relaxed);
         let place = os.reserve(UNIT).unwrap();
         assert_eq!(os.residency(place, &mut [0; 16]), Err(Errno(libc::ENOSYS)));
         unmap(place, UNIT);
-        assert!(!os.barrier() && !os.has_barrier() && os.rss() == 0 && !os.may_move());
+        assert!(!os.barrier() && !os.has_barrier() && os.rss() == 0 && !os.kernel.may_move());
         // SAFETY: no ranges.
         assert_eq!(unsafe { os.release_many(&[]) }, Err(Errno(libc::ENOSYS)));
     }
@@ -414,10 +432,10 @@ mod tests {
     #[test]
     fn a_child_tries_as_the_process_would() {
         let os = Linux::new();
-        os.has_moves();
-        let mut direct = os.offers();
+        os.kernel.has_moves();
+        let mut direct = os.kernel.offers();
         if direct.0 & Offers::FILTERED == 0 {
-            assert_eq!(Linux::new().try_in_children(Offers(Offers::PROBED | Offers::MOVES_TRIED)), direct);
+            assert_eq!(Probe::new().try_in_children(Offers(Offers::PROBED | Offers::MOVES_TRIED)), direct);
             direct.0 |= Offers::FILTERED;
             // A filter on top of one is told by what comes with it.
             assert_eq!(direct.is_outdated(), has_no_new_privs());

@@ -17,38 +17,10 @@ use core::ptr::NonNull;
 
 use static_assertions::const_assert;
 
-use super::linux::checked;
-use super::{Errno, pinned};
-use crate::sync::{AtomicBool, AtomicU32, Ordering};
-
-/// What tells a thread from others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ThreadMark {
-    /// The number of its process: a child of a fork that ran no handlers has the caches, but not the threads, of its
-    /// parent.
-    pub(crate) process: i32,
-    pub(crate) thread: i32,
-    /// The address of its robust list; 0 if the kernel knows none, or does not say.
-    pub(crate) robust_list: usize,
-}
-
-impl ThreadMark {
-    /// Whether other threads can find out that the thread goes on. Otherwise nobody may reach for its thread locals.
-    pub(crate) fn can_be_found(self) -> bool {
-        self.robust_list != 0
-    }
-}
-
-/// What became of a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// It goes on, and its thread locals are mapped.
-    Lives,
-    /// It is over, for good.
-    Over,
-    /// It is ending, or another thread has its number, or it belongs to another process, or the kernel does not say.
-    Unknown,
-}
+use super::api::{AtThreadEnd, Errno, ForkHandlers, Life, ThreadMark};
+use super::call::checked;
+use super::pinned;
+use crate::base::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// What the process has registered with libc.
 #[derive(Debug)]
@@ -64,34 +36,33 @@ impl Watch {
         Self { exit_key: AtomicU32::new(0), forks: AtomicBool::new(false) }
     }
 
-    /// Has [`crate::fork`] told of each fork, and this object stay. The first call counts.
-    pub(super) fn watch_forks(&self) {
-        // A linker that takes this function out of an archive takes the constructor with it.
-        #[cfg(all(target_os = "linux", not(miri), not(loom)))]
-        core::hint::black_box(&raw const AT_START);
+    /// Has the handlers called around each fork, and this object stay. The first call counts.
+    pub(super) fn watch_forks(&self, handlers: ForkHandlers) {
         // Relaxed: who sees `true` needs nothing of what the first caller does.
         if !self.forks.swap(true, Ordering::Relaxed) {
             pinned::pin();
             // SAFETY: the handlers have the signature asked for and stay for ever. A refusal (no memory) leaves forks
             // as they would be without this.
-            unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(child_begins)) };
+            unsafe {
+                libc::pthread_atfork(Some(handlers.before), Some(handlers.in_parent), Some(handlers.in_child))
+            };
         }
     }
 
-    /// Asks for [`crate::thread::exit`] when the calling thread ends. False if that is not to be had.
-    pub(super) fn watch_thread_exit(&self) -> bool {
-        let Some(key) = self.exit_key() else { return false };
+    /// Has `at_end` called when the calling thread ends. False if that is not to be had.
+    pub(super) fn watch_thread_exit(&self, at_end: AtThreadEnd) -> bool {
+        let Some(key) = self.exit_key(at_end) else { return false };
         // SAFETY: the key is made and never deleted. Any value but null has the destructor run.
         unsafe { libc::pthread_setspecific(key, NonNull::<c_void>::dangling().as_ptr()) == 0 }
     }
 
     /// The key, made at the first call.
-    fn exit_key(&self) -> Option<libc::pthread_key_t> {
+    fn exit_key(&self, at_end: AtThreadEnd) -> Option<libc::pthread_key_t> {
         let mut key = self.exit_key.load(Ordering::Acquire);
         if key == 0 {
             let mut made: libc::pthread_key_t = 0;
             // SAFETY: `made` is a valid place; the destructor has the signature asked for.
-            let refused = unsafe { libc::pthread_key_create(&raw mut made, Some(thread_exits)) } != 0;
+            let refused = unsafe { libc::pthread_key_create(&raw mut made, Some(at_end)) } != 0;
             let new = if refused { u32::MAX } else { made + 1 };
             // Release: who reads the key finds it made. The loser of a race gives its key back.
             match self.exit_key.compare_exchange(0, new, Ordering::AcqRel, Ordering::Acquire) {
@@ -107,23 +78,6 @@ impl Watch {
         }
         (key != u32::MAX).then(|| key - 1)
     }
-}
-
-/// Runs when a thread that asked for it ends, after the destructors of Rust's thread locals.
-unsafe extern "C" fn thread_exits(_value: *mut c_void) {
-    crate::thread::exit();
-}
-
-unsafe extern "C" fn fork_begins() {
-    crate::fork::before();
-}
-
-unsafe extern "C" fn fork_ends() {
-    crate::fork::in_parent();
-}
-
-unsafe extern "C" fn child_begins() {
-    crate::fork::in_child();
 }
 
 /// The calling thread.
@@ -187,23 +141,6 @@ fn robust_list(thread: i32) -> Result<usize, Errno> {
     checked(|| unsafe { libc::syscall(libc::SYS_get_robust_list, thread, head_at, len_at) })?;
     Ok(head)
 }
-
-#[cfg(all(target_os = "linux", not(miri), not(loom)))]
-extern "C" fn at_start() {
-    use super::Os;
-    crate::heap::HEAP.os.watch_forks();
-}
-
-// A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and first after it: those of others then find all locks
-// free. Constructors run in the order of the numbers that their sections end in; a program's own begin at 101. Where
-// this does not run, the first thread that comes for a cache registers them.
-#[cfg(all(target_os = "linux", not(miri), not(loom)))]
-#[used]
-// SAFETY: the loader calls each pointer in this section once, as a C function whose arguments may be ignored, when libc
-// is ready. `at_start` is such a function. It needs nothing that other constructors set up, allocates nothing of ours,
-// and does not panic.
-#[unsafe(link_section = ".init_array.00099")]
-static AT_START: extern "C" fn() = at_start;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Pages on their way to the OS: gathered from many runs, so that one call takes them all.
+//! PageRun on their way to the OS: gathered from many runs, so that one call takes them all.
 //!
 //! A call costs about as much as four pages, and on each other processor that runs the program it costs an interrupt.
 //! So ranges are gathered until a call takes [`BATCH_PAGES`], and no more than that: while the kernel works, it keeps
@@ -9,19 +9,19 @@
 use core::ops::Range;
 use core::ptr::NonNull;
 
-use crate::heap::Heap;
+use crate::base::units::{PAGE, PAGES_PER_UNIT, PageMask, UnitIndex, page_mask};
+use crate::inspect::report::{BlockReason, BlockedList};
 use crate::os::{Errno, Os, PageRange};
-use crate::report::{BlockReason, BlockedList};
-use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UnitIndex, page_mask};
+use crate::pages::Pages;
 
 /// Ranges of one call, at most.
 const RANGES: usize = 256;
-/// Pages of one call, at most: a fraction of a millisecond of the kernel's time.
+/// PageRun of one call, at most: a fraction of a millisecond of the kernel's time.
 pub(super) const BATCH_PAGES: usize = 1024;
 
-/// Pages in a row, of one segment.
+/// PageRun in a row, of one segment.
 #[derive(Clone, Copy, Debug)]
-struct Pages {
+struct PageRun {
     /// The unit in which the first lies.
     unit: UnitIndex,
     /// Its number in that unit.
@@ -29,7 +29,7 @@ struct Pages {
     count: u32,
 }
 
-impl Pages {
+impl PageRun {
     const NONE: Self = Self { unit: UnitIndex::NIL, first: 0, count: 0 };
 
     /// `count` pages from the page `from` on, counted from the start of `unit`.
@@ -48,9 +48,9 @@ impl Pages {
         page_mask(self.first as usize, (self.first + self.count) as usize)
     }
 
-    fn os_range<O: Os>(&self, heap: &Heap<O>) -> PageRange {
+    fn os_range<O: Os>(&self, heap: &Pages<O>) -> PageRange {
         // SAFETY: the pages lie in one segment.
-        let addr = unsafe { heap.space.address(self.unit).add(self.first as usize * PAGE) };
+        let addr = unsafe { heap.segments().address(self.unit).add(self.first as usize * PAGE) };
         PageRange { addr: addr.as_ptr(), bytes: self.count as usize * PAGE }
     }
 
@@ -63,7 +63,7 @@ impl Pages {
 
 /// Ranges gathered, and what became of those asked for.
 pub(super) struct Batch {
-    ranges: [Pages; RANGES],
+    ranges: [PageRun; RANGES],
     /// The same for the OS, and how many bytes of each are resident.
     asked: [PageRange; RANGES],
     resident: [u32; RANGES],
@@ -79,7 +79,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) const fn new() -> Self {
         Self {
-            ranges: [Pages::NONE; RANGES],
+            ranges: [PageRun::NONE; RANGES],
             asked: [PageRange::EMPTY; RANGES],
             resident: [0; RANGES],
             len: 0,
@@ -106,19 +106,19 @@ impl Batch {
     ///
     /// # Safety
     /// Nobody reads or writes these pages until [`ask`](Self::ask) has returned.
-    pub(super) unsafe fn add<O: Os>(&mut self, heap: &Heap<O>, unit: UnitIndex, mut pages: Range<usize>) {
+    pub(super) unsafe fn add<O: Os>(&mut self, heap: &Pages<O>, unit: UnitIndex, mut pages: Range<usize>) {
         while !pages.is_empty() {
             if self.pages == BATCH_PAGES || self.len == RANGES {
                 // SAFETY: as the caller vouches.
                 unsafe { self.ask(heap) };
             }
             let count = pages.len().min(BATCH_PAGES - self.pages);
-            self.put(Pages::new(unit, pages.start, count));
+            self.put(PageRun::new(unit, pages.start, count));
             pages.start += count;
         }
     }
 
-    fn put(&mut self, pages: Pages) {
+    fn put(&mut self, pages: PageRun) {
         self.pages += pages.count as usize;
         match self.ranges[..self.len].last_mut() {
             Some(last) if last.meets(&pages) => last.count += pages.count,
@@ -133,7 +133,7 @@ impl Batch {
     ///
     /// # Safety
     /// Nobody reads or writes the pages gathered until this returns.
-    pub(super) unsafe fn ask<O: Os>(&mut self, heap: &Heap<O>) {
+    pub(super) unsafe fn ask<O: Os>(&mut self, heap: &Pages<O>) {
         let len = self.len;
         (self.len, self.pages) = (0, 0);
         self.seen.forget();
@@ -146,7 +146,7 @@ impl Batch {
         if len > 1 {
             self.syscalls += 1;
             // SAFETY: as the caller vouches.
-            together = unsafe { heap.os.release_many(&self.asked[..len]) }.is_ok();
+            together = unsafe { heap.os().release_many(&self.asked[..len]) }.is_ok();
         }
         for at in 0..len {
             let (pages, resident) = (self.ranges[at], self.resident[at]);
@@ -163,24 +163,24 @@ impl Batch {
 
     /// # Safety
     /// As for [`ask`](Self::ask).
-    unsafe fn ask_one<O: Os>(&mut self, heap: &Heap<O>, pages: &Pages) -> Result<(), Errno> {
+    unsafe fn ask_one<O: Os>(&mut self, heap: &Pages<O>, pages: &PageRun) -> Result<(), Errno> {
         self.syscalls += 1;
         let range = pages.os_range(heap);
         let Some(addr) = NonNull::new(range.addr) else { return Ok(()) };
         // SAFETY: whole pages of one segment, which the caller gives up.
-        unsafe { heap.os.release(addr, range.bytes) }
+        unsafe { heap.os().release(addr, range.bytes) }
     }
 
     /// Some page of the kernel is locked, or the kernel is short of something: finds out which can go.
     ///
     /// # Safety
     /// As for [`ask`](Self::ask).
-    unsafe fn ask_each_page<O: Os>(&mut self, heap: &Heap<O>, pages: &Pages) {
+    unsafe fn ask_each_page<O: Os>(&mut self, heap: &Pages<O>, pages: &PageRun) {
         let start = pages.range().start;
-        let group = heap.os.pages().len();
+        let group = heap.os().pages().len();
         for page in pages.range().step_by(group) {
-            let one = Pages::new(pages.unit, page, group);
-            let stay = one.mask() & !heap.space.meta(one.unit).released();
+            let one = PageRun::new(pages.unit, page, group);
+            let stay = one.mask() & !heap.segments().meta(one.unit).released();
             if stay == 0 {
                 continue;
             }
@@ -200,9 +200,9 @@ impl Batch {
         }
     }
 
-    fn left<O: Os>(&mut self, heap: &Heap<O>, pages: &Pages, resident: u32) {
+    fn left<O: Os>(&mut self, heap: &Pages<O>, pages: &PageRun, resident: u32) {
         let marked = heap.mark_released(pages.unit, &pages.range());
-        // Pages that were never touched do not leave, though nobody knew that they were not there.
+        // PageRun that were never touched do not leave, though nobody knew that they were not there.
         self.released += u64::from(resident).min(marked as u64);
     }
 }
@@ -225,7 +225,7 @@ impl Seen {
     }
 
     /// Bytes of these pages that are resident. All of them, if the OS cannot be asked.
-    fn bytes<O: Os>(&mut self, heap: &Heap<O>, pages: &Pages) -> u32 {
+    fn bytes<O: Os>(&mut self, heap: &Pages<O>, pages: &PageRun) -> u32 {
         let range = pages.os_range(heap);
         let end = range.addr as usize + range.bytes;
         let (mut at, mut count) = (range.addr as usize, 0);
@@ -243,12 +243,12 @@ impl Seen {
         (count * PAGE) as u32
     }
 
-    fn look<O: Os>(&mut self, heap: &Heap<O>, addr: usize) {
-        let left = heap.space.bytes_behind(addr) / PAGE;
+    fn look<O: Os>(&mut self, heap: &Pages<O>, addr: usize) {
+        let left = heap.segments().bytes_behind(addr) / PAGE;
         self.addr = addr;
         self.pages = left.clamp(1, self.resident.len());
         let Some(start) = NonNull::new(addr as *mut u8) else { return };
-        if heap.os.residency(start, &mut self.resident[..self.pages]).is_err() {
+        if heap.os().residency(start, &mut self.resident[..self.pages]).is_err() {
             self.resident.fill(1);
         }
     }

@@ -8,13 +8,17 @@
 use core::ops::Range;
 
 use super::batch::{BATCH_PAGES, Batch};
-use crate::heap::Heap;
+use crate::base::units::{PAGE, PAGES_PER_UNIT, PageMask, UnitIndex};
+use crate::cache::Caches;
+use crate::inspect::report::ReleaseOptions;
+use crate::inspect::snapshot::{Tally, tally_run};
 use crate::os::Os;
-use crate::report::ReleaseOptions;
-use crate::size_class::SizeClass;
-use crate::snapshot::Tally;
-use crate::unit_table::RunKind;
-use crate::units::{PAGE, PAGES_PER_UNIT, PageMask, UnitIndex};
+use crate::pages::Pages;
+use crate::space::misuse::Misused;
+use crate::space::segment::Segments;
+use crate::space::size_class::SizeClass;
+use crate::space::unit_table::RunKind;
+use crate::spans::Spans;
 
 /// Runs held at a time, at most: what threads may miss for a moment stays within bounds.
 const HOLDS: usize = 64;
@@ -46,7 +50,7 @@ impl Desk {
 }
 
 pub(super) struct Job<'a, O> {
-    heap: &'a Heap<O>,
+    pub(super) caches: &'a Caches<O>,
     pub(super) desk: &'a mut Desk,
     /// Bytes that may still go.
     budget: u64,
@@ -62,15 +66,21 @@ pub(super) struct Job<'a, O> {
     pub(super) tables: u64,
     /// Where the bytes of the used runs are that it has looked at, as it left them.
     pub(super) tally: Tally,
+    pub(super) misused: Option<Misused>,
 }
 
 impl<'a, O: Os> Job<'a, O> {
-    pub(super) fn new(heap: &'a Heap<O>, desk: &'a mut Desk, options: ReleaseOptions, start: u64) -> Self {
+    pub(super) fn new(
+        caches: &'a Caches<O>,
+        desk: &'a mut Desk,
+        options: ReleaseOptions,
+        start: u64,
+    ) -> Self {
         debug_assert_eq!(desk.held, 0);
         desk.batch.clear();
         let time = options.deadline.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         Self {
-            heap,
+            caches,
             desk,
             budget: options.max_bytes.unwrap_or(u64::MAX),
             deadline: time.map_or(u64::MAX, |time| start.saturating_add(time)),
@@ -80,7 +90,29 @@ impl<'a, O: Os> Job<'a, O> {
             spans_with_holes: 0,
             tables: 0,
             tally: Tally::default(),
+            misused: None,
         }
+    }
+
+    pub(super) const fn spans(&self) -> &'a Spans<O> {
+        self.caches.spans()
+    }
+
+    pub(super) const fn pages(&self) -> &'a Pages<O> {
+        self.caches.spans().pages()
+    }
+
+    pub(super) const fn segments(&self) -> &'a Segments {
+        self.caches.segments()
+    }
+
+    pub(super) const fn os(&self) -> &'a O {
+        self.caches.os()
+    }
+
+    /// Keeps the first misuse that was found on the way. The release goes on, so that all that it holds is put back.
+    pub(super) fn note_misuse(&mut self, result: Result<(), Misused>) {
+        self.misused = self.misused.or(result.err());
     }
 
     /// Whether a bound has been reached.
@@ -94,7 +126,7 @@ impl<'a, O: Os> Job<'a, O> {
 
     /// Looks at the clock, if there is a deadline.
     pub(super) fn check_time(&mut self) {
-        self.late = self.late || (self.deadline != u64::MAX && self.heap.os.now() >= self.deadline);
+        self.late = self.late || (self.deadline != u64::MAX && self.os().now() >= self.deadline);
     }
 
     /// How many pages may still be gathered: one at least.
@@ -122,13 +154,13 @@ impl<'a, O: Os> Job<'a, O> {
         bridge: bool,
         idle: impl Fn(u32) -> PageMask,
     ) {
-        let group = self.heap.os.pages();
+        let group = self.os().pages();
         let mut pages = 0..0;
         for unit in 0..units {
             if self.stopped() {
                 return;
             }
-            let wanted = group.leaving(idle(unit), self.heap.space.meta(run.plus(unit)).released());
+            let wanted = group.leaving(idle(unit), self.segments().meta(run.plus(unit)).released());
             let first = unit as usize * PAGES_PER_UNIT;
             for page in (0..PAGES_PER_UNIT).filter(|page| wanted & (1 << page) != 0) {
                 let page = first + page;
@@ -156,10 +188,10 @@ impl<'a, O: Os> Job<'a, O> {
             return;
         }
         // SAFETY: as the caller vouches.
-        unsafe { self.desk.batch.add(self.heap, run, pages) };
+        unsafe { self.desk.batch.add(self.caches.spans().pages(), run, pages) };
         if self.desk.batch.released.saturating_add(self.desk.batch.gathered()) >= self.budget {
             // SAFETY: all that was gathered is held, by the caller or in `holds`.
-            unsafe { self.desk.batch.ask(self.heap) };
+            unsafe { self.desk.batch.ask(self.caches.spans().pages()) };
         }
     }
 
@@ -175,26 +207,27 @@ impl<'a, O: Os> Job<'a, O> {
 
     /// Counts the bytes of a run, if it is used.
     pub(super) fn count(&mut self, run: UnitIndex) {
-        let meta = self.heap.space.meta(run);
+        let meta = self.segments().meta(run);
         if matches!(meta.kind(), RunKind::Small | RunKind::Large | RunKind::Region) {
-            self.heap.tally_run(run, meta.len(), &mut self.tally);
+            tally_run(self.caches.spans(), run, meta.len(), &mut self.tally);
         }
     }
 
     /// Has all that was gathered leave, and lets go of the runs it came from.
     pub(super) fn settle(&mut self) {
         // SAFETY: everything gathered lies in a run that is held, so nobody reads or writes it.
-        unsafe { self.desk.batch.ask(self.heap) };
+        unsafe { self.desk.batch.ask(self.caches.spans().pages()) };
         self.check_time();
         for at in 0..core::mem::take(&mut self.desk.held) {
             match self.desk.holds[at] {
                 Hold::Span { span, class, pages } => {
-                    self.spans_with_holes += u64::from(self.heap.give_back_slots(span, class, pages));
+                    let room = self.give_back_slots(span, class, pages);
+                    self.spans_with_holes += u64::from(room);
                     self.count(span);
                 }
-                Hold::Leaving(run) => self.heap.put_back(run, self.cursor),
+                Hold::Leaving(run) => self.put_back(run, self.cursor),
                 Hold::Pinned(run) => {
-                    self.heap.unpin(run);
+                    self.unpin(run);
                     self.count(run);
                 }
             }

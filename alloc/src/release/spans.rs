@@ -7,12 +7,11 @@
 #![allow(unsafe_code, reason = "gives pages to the OS")]
 
 use super::job::{Hold, Job};
-use crate::heap::Heap;
+use crate::base::units::{PAGES_PER_UNIT, PageGroup, PageMask, UnitIndex};
+use crate::inspect::snapshot::{Tally, tally_span};
 use crate::os::Os;
-use crate::size_class::{Geometry, MAX_WORDS, SizeClass};
-use crate::snapshot::Tally;
-use crate::span::{Access, SpanRecord, SpanState, masks, slots_of_page};
-use crate::units::{PAGES_PER_UNIT, PageGroup, PageMask, UnitIndex};
+use crate::space::size_class::{Geometry, MAX_WORDS, SizeClass};
+use crate::space::span::{Access, SpanRecord, SpanState, masks, slots_of_page};
 
 /// The slots that a release has taken in one span.
 struct Taken {
@@ -21,44 +20,45 @@ struct Taken {
     pages: u128,
 }
 
-impl<O: Os> Heap<O> {
-    pub(super) fn release_in_span(&self, job: &mut Job<'_, O>, span: UnitIndex) {
-        let record = self.space.span(span);
+impl<O: Os> Job<'_, O> {
+    pub(super) fn release_in_span(&mut self, span: UnitIndex) {
+        let record = self.segments().span(span);
         let (class, state) = record.class_and_state();
         let geometry = class.geometry();
         if state == SpanState::None {
             return;
         }
-        if record.is_wholly_free(geometry, 0) && self.give_up_span(class, span, 1) {
+        if record.is_wholly_free(geometry, 0) && self.spans().give_up_span(class, span, 1) {
             return;
         }
         // One look without taking anything: most spans have nothing to give.
         let mut found = Tally::default();
-        self.tally_span(span, geometry.units, &mut found);
+        tally_span(self.spans(), span, geometry.units, &mut found);
         if found.free == 0 {
             let full = u64::from(geometry.slots) * u64::from(geometry.size);
-            job.spans_with_holes += u64::from(found.objects < full);
-            job.tally.add(&found);
+            self.spans_with_holes += u64::from(found.objects < full);
+            self.tally.add(&found);
             return;
         }
         let mut taken = Taken { words: [0; MAX_WORDS], pages: 0 };
-        let released = self.released_pages(span, geometry);
-        let same = take_free_pages(record, class, self.os.pages(), released, &mut taken);
+        let released = self.spans().released_pages(span, geometry);
+        let same = take_free_pages(record, class, self.os().pages(), released, &mut taken);
         if same && taken.pages != 0 {
             let pages = |unit| (taken.pages >> (unit as usize * PAGES_PER_UNIT)) as PageMask;
             // SAFETY: all slots that touch these pages are taken, so nobody has an object there.
-            unsafe { job.gather(span, geometry.units, false, pages) };
-            job.hold(Hold::Span { span, class, pages: taken.pages });
+            unsafe { self.gather(span, geometry.units, false, pages) };
+            self.hold(Hold::Span { span, class, pages: taken.pages });
             return;
         }
         // Slots taken of another class than was measured go back at once, to that class.
         let class = if same { class } else { record.class() };
-        job.spans_with_holes += u64::from(self.give_back_words(span, class, &taken.words));
-        job.count(span);
+        let room = self.give_back_words(span, class, &taken.words);
+        self.spans_with_holes += u64::from(room);
+        self.count(span);
     }
 
     /// Gives back the slots of pages that were taken. Whether the span has free slots now.
-    pub(super) fn give_back_slots(&self, span: UnitIndex, class: SizeClass, pages: u128) -> bool {
+    pub(super) fn give_back_slots(&mut self, span: UnitIndex, class: SizeClass, pages: u128) -> bool {
         let mut words = [0; MAX_WORDS];
         let mut left = pages;
         while left != 0 {
@@ -71,15 +71,16 @@ impl<O: Os> Heap<O> {
         self.give_back_words(span, class, &words)
     }
 
-    fn give_back_words(&self, span: UnitIndex, class: SizeClass, words: &[u64; MAX_WORDS]) -> bool {
-        let record = self.space.span(span);
+    fn give_back_words(&mut self, span: UnitIndex, class: SizeClass, words: &[u64; MAX_WORDS]) -> bool {
+        let record = self.segments().span(span);
         for (word, mask) in words.iter().enumerate().filter(|(_, mask)| **mask != 0) {
-            self.give_bits(class, span, word, *mask, Access::Shared);
+            let given = self.spans().give_bits(class, span, word, *mask, Access::Shared);
+            self.note_misuse(given);
         }
         let room = record.has_room(class.geometry());
         // Slots that were taken and given back for nothing may have been the last when the owner let go.
         if room && record.state() == SpanState::Full {
-            self.list_span(record.class(), span);
+            self.spans().list_span(record.class(), span);
         }
         room
     }

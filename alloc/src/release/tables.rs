@@ -10,42 +10,42 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use super::job::Job;
-use crate::heap::Heap;
+use crate::base::units::UnitIndex;
 use crate::os::{Os, resident_bytes};
-use crate::units::UnitIndex;
-use crate::zone::Idle;
+use crate::pages::zone::Idle;
 
-impl<O: Os> Heap<O> {
-    pub(super) fn release_tables(&self, job: &mut Job<'_, O>, zones: usize) {
+impl<O: Os> Job<'_, O> {
+    pub(super) fn release_tables(&mut self, zones: usize) {
         for zone in 0..zones {
-            job.cursor = UnitIndex(0);
-            while let Some(run) = self.next_leaving(job, zone, Idle::Tables) {
-                self.release_records(job, run);
-                self.release_rows(job, run);
-                self.put_back(run, job.cursor);
-                job.check_time();
+            self.cursor = UnitIndex(0);
+            while let Some(run) = self.next_leaving(zone, Idle::Tables) {
+                self.release_records(run);
+                self.release_rows(run);
+                self.put_back(run, self.cursor);
+                self.check_time();
             }
-            self.end_walk(job, zone);
+            self.end_walk(zone);
         }
-        for cache in self.registry.all() {
-            if let Some(stacks) = self.registry.idle_stacks(cache) {
-                self.release_table(job, self.os.pages().inside(&stacks));
-                self.registry.put(cache);
+        let registry = &self.caches.registry;
+        for cache in registry.all() {
+            if let Some(stacks) = registry.idle_stacks(cache) {
+                self.release_table(self.os().pages().inside(&stacks));
+                registry.put(cache);
             }
         }
     }
 
     /// Gives back the pages under the span records of a run that is leaving.
-    fn release_records(&self, job: &mut Job<'_, O>, run: UnitIndex) {
-        let units = self.space.meta(run).len();
-        let group = self.os.pages();
+    fn release_records(&mut self, run: UnitIndex) {
+        let units = self.segments().meta(run).len();
+        let group = self.os().pages();
         let page_of = |address: usize| address & !(group.bytes() - 1);
-        let inner = group.inside(&self.space.records(run, units));
+        let inner = group.inside(&self.segments().records(run, units));
         let mut pages = inner.start..inner.start;
         for unit in 0..units {
             let unit = run.plus(unit);
-            let meta = self.space.meta(unit);
-            let record = self.space.records(unit, 1);
+            let meta = self.segments().meta(unit);
+            let record = self.segments().records(unit, 1);
             let mut stay = 0;
             for (bit, page) in [page_of(record.start), page_of(record.end - 1)].iter().enumerate() {
                 if meta.record_pages() & (1 << bit) == 0 {
@@ -56,41 +56,42 @@ impl<O: Os> Heap<O> {
                     stay |= 1 << bit;
                 } else if *page >= pages.end {
                     if *page > pages.end {
-                        self.release_table(job, core::mem::replace(&mut pages, *page..*page));
+                        self.release_table(core::mem::replace(&mut pages, *page..*page));
                     }
                     pages.end = *page + group.bytes();
                 }
             }
             meta.set_record_pages(stay);
         }
-        self.release_table(job, pages);
+        self.release_table(pages);
     }
 
     /// Gives back the pages under the rows of a run that is leaving, but for its first and its last.
-    fn release_rows(&self, job: &mut Job<'_, O>, run: UnitIndex) {
-        let units = self.space.meta(run).len();
+    fn release_rows(&mut self, run: UnitIndex) {
+        let units = self.segments().meta(run).len();
         if units < 3 {
             return;
         }
-        let pages = self.os.pages().inside(&self.space.rows(run.plus(1), units - 2));
-        let idle = |unit| self.space.meta(run.plus(unit)).is_idle();
+        let pages = self.os().pages().inside(&self.segments().rows(run.plus(1), units - 2));
+        let segments = self.segments();
+        let idle = |unit| segments.meta(run.plus(unit)).is_idle();
         if !pages.is_empty() && (1..units - 1).all(idle) {
-            self.release_table(job, pages);
+            self.release_table(pages);
         }
     }
 
     /// Gives back pages of a table, if any of them is resident.
-    fn release_table(&self, job: &mut Job<'_, O>, pages: Range<usize>) {
+    fn release_table(&mut self, pages: Range<usize>) {
         let Some(addr) = NonNull::new(pages.start as *mut u8).filter(|_| !pages.is_empty()) else { return };
-        let resident = resident_bytes(&self.os, addr, pages.len()).unwrap_or(0);
+        let resident = resident_bytes(self.os(), addr, pages.len()).unwrap_or(0);
         if resident == 0 {
             return;
         }
-        job.desk.batch.syscalls += 1;
+        self.desk.batch.syscalls += 1;
         // SAFETY: whole pages of a table, all of whose rows are idle or not in use; they mean the same when they are
         // zero, and nobody writes them meanwhile.
-        if unsafe { self.os.release(addr, pages.len()) }.is_ok() {
-            job.tables += resident as u64;
+        if unsafe { self.os().release(addr, pages.len()) }.is_ok() {
+            self.tables += resident as u64;
         }
     }
 }

@@ -5,13 +5,13 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use core::time::Duration;
 
 use super::{SPACE, allocate, check_identities, free, heap, put_cache, take_cache};
+use crate::base::units::{PAGE, UNIT};
+use crate::cache::magazine::ThreadCache;
 use crate::heap::Heap;
-use crate::magazine::ThreadCache;
+use crate::inspect::report::{BlockReason, ReleaseOptions, ReleaseReport};
 use crate::os::fake::{Call, Fake};
-use crate::region::Retire;
-use crate::report::{BlockReason, ReleaseOptions, ReleaseReport};
-use crate::size_class::SizeClass;
-use crate::units::{PAGE, UNIT};
+use crate::pages::arena::Retire;
+use crate::space::size_class::SizeClass;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).unwrap()
@@ -70,7 +70,10 @@ impl Work<'_> {
         for block in &mut self.blocks {
             let (old, new) = (block.layout.size(), size(block.layout.size()));
             let is_large = |size| SizeClass::of(size, 8).is_none();
-            if is_large(old) && is_large(new) && self.heap.resize_large(block.addr, new, 8) {
+            if is_large(old)
+                && is_large(new)
+                && self.heap.sound(self.heap.pages().resize_large(block.addr, new, 8))
+            {
                 block.layout = layout(new);
                 // SAFETY: the block has `new` bytes now.
                 let bytes = unsafe { core::slice::from_raw_parts_mut(block.addr, new) };
@@ -94,14 +97,14 @@ impl Work<'_> {
     /// Regions are written, retired in part both ways, dropped, and others take their place.
     fn use_regions(&self) {
         for (round, mode) in [Retire::Keep, Retire::Release, Retire::Keep].into_iter().enumerate() {
-            let Some(mut region) = self.heap.new_region((round + 1) * 5 * UNIT) else { continue };
-            let (base, len) = (region.base(), region.len());
-            region.zero(0..len);
+            let Some(region) = self.heap.pages().new_arena((round + 1) * 5 * UNIT) else { continue };
+            let (base, len) = (region.base, region.len);
+            self.heap.pages().zero_arena(&region, &(0..len));
             // SAFETY: the region has `len` bytes; pages 2 to 20 are not touched again.
             unsafe {
                 assert!((0..len).step_by(509).all(|at| base.add(at).read() == 0), "a cleared region is zero");
                 base.write_bytes(9, len);
-                self.heap.retire_pages(base, 2..20, mode);
+                self.heap.pages().retire_pages(base, 2..20, mode);
                 self.release(ReleaseOptions::new());
                 assert!((0..2 * PAGE).all(|at| base.add(at).read() == 9), "what is not retired stays");
                 assert!(
@@ -109,9 +112,7 @@ impl Work<'_> {
                     "what is not retired stays"
                 );
             }
-            // Dropping it would ask the heap of the process.
-            core::mem::forget(region);
-            self.heap.free_region(base);
+            self.heap.pages().free_arena(base);
             self.verify();
         }
     }
@@ -177,7 +178,7 @@ fn work(heap: &Heap<Fake>, rounds: usize) {
 
 /// The sequence after which nothing may be missing, with an OS that grants everything.
 fn all_is_well(heap: &Heap<Fake>, what: &str) {
-    heap.os.relent();
+    heap.os().relent();
     work(heap, 1);
     let cache = take_cache(heap).unwrap();
     for size in [1000, 50_000, 3 << 20] {
@@ -200,9 +201,9 @@ fn refuse_each(call: Call, errnos: [i32; 2]) -> usize {
         let mut refused = false;
         for forever in [false, true] {
             let heap = Heap::new(Fake::new(SMALL_SPACE * 8), SMALL_SPACE);
-            heap.os.refuse(call, errnos[passing % 2], passing, forever);
+            heap.os().refuse(call, errnos[passing % 2], passing, forever);
             work(&heap, 2);
-            refused |= heap.os.refusals() > 0;
+            refused |= heap.os().refusals() > 0;
             all_is_well(&heap, &format!("{call:?} refused after {passing} calls, forever: {forever}"));
         }
         if !refused {
@@ -217,9 +218,9 @@ fn refuse_each(call: Call, errnos: [i32; 2]) -> usize {
 fn larger_pages_leave_whole_or_stay() {
     for page_size in [16 << 10, 64 << 10] {
         let heap = Heap::new(Fake::new(SMALL_SPACE * 8), SMALL_SPACE);
-        heap.os.set_page_size(page_size);
+        heap.os().set_page_size(page_size);
         work(&heap, 2);
-        assert!(heap.os.calls(Call::Release).len() > 10);
+        assert!(heap.os().calls(Call::Release).len() > 10);
         all_is_well(&heap, "larger pages");
     }
 }
@@ -227,22 +228,22 @@ fn larger_pages_leave_whole_or_stay() {
 #[test]
 fn a_region_retires_larger_pages_when_they_are_wholly_retired() {
     let heap = heap();
-    heap.os.set_page_size(16 << 10);
-    let base = heap.new_region(2 * UNIT).expect("memory").into_raw();
+    heap.os().set_page_size(16 << 10);
+    let base = heap.pages().new_arena(2 * UNIT).expect("memory").base;
     // SAFETY: the region has so many bytes; pages that are retired are not touched again.
     unsafe {
         base.write_bytes(9, 2 * UNIT);
-        heap.retire_pages(base, 1..7, Retire::Release);
-        assert_eq!(heap.os.calls(Call::Release), [], "no four of them are one page");
-        heap.retire_pages(base, 7..9, Retire::Release);
-        heap.retire_pages(base, 0..1, Retire::Release);
+        heap.pages().retire_pages(base, 1..7, Retire::Release);
+        assert_eq!(heap.os().calls(Call::Release), [], "no four of them are one page");
+        heap.pages().retire_pages(base, 7..9, Retire::Release);
+        heap.pages().retire_pages(base, 0..1, Retire::Release);
         let page = |number: usize| base.add(number * PAGE).as_ptr() as usize;
-        assert_eq!(heap.os.calls(Call::Release), [(page(4), 4 * PAGE), (page(0), 4 * PAGE)]);
+        assert_eq!(heap.os().calls(Call::Release), [(page(4), 4 * PAGE), (page(0), 4 * PAGE)]);
         assert!((9 * PAGE..2 * UNIT).all(|at| base.add(at).read() == 9));
-        assert!(!heap.hand_pages_on(base, 13..14, base), "a part of a page");
+        assert!(!heap.pages().hand_pages_on(base, 13..14, base), "a part of a page");
     }
     assert_eq!(heap.snapshot().heap_free, PAGE as u64, "the ninth");
-    heap.free_region(base);
+    heap.pages().free_arena(base);
     heap.release(ReleaseOptions::new());
     assert_eq!(heap.snapshot().heap_free, 0);
     heap.verify(None).unwrap();
@@ -287,7 +288,7 @@ fn without_a_barrier_other_caches_keep_what_they_hold() {
     cache.pointer.store((&raw const pointer).cast_mut(), Ordering::Relaxed);
     let held = cache.held_bytes();
     for call in [Call::Barrier, Call::HasBarrier] {
-        heap.os.refuse(call, libc::EPERM, 0, true);
+        heap.os().refuse(call, libc::EPERM, 0, true);
         let report = heap.release(ReleaseOptions::new());
         assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
         let away = pointer.load(Ordering::Relaxed).addr() & ThreadCache::CLOSED != 0;
@@ -295,7 +296,7 @@ fn without_a_barrier_other_caches_keep_what_they_hold() {
         cache.mend();
         pointer.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Relaxed);
     }
-    heap.os.relent();
+    heap.os().relent();
     assert!(heap.release(ReleaseOptions::new()).blocked.bytes(BlockReason::ThreadCache) <= 1024);
     cache.mend();
     cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
@@ -327,41 +328,44 @@ fn exhaustion_is_null_and_ends_when_memory_is_freed() {
 #[test]
 fn memory_that_is_refused_costs_no_address_space() {
     let heap = heap();
-    heap.os.refuse(Call::Commit, libc::ENOMEM, 0, true);
+    heap.os().refuse(Call::Commit, libc::ENOMEM, 0, true);
     for _ in 0..10 {
-        assert!(heap.allocate_large(UNIT, 8, false).is_null());
+        assert!(heap.pages().allocate_large(UNIT, 8, false).is_null());
     }
-    assert_eq!(heap.os.calls(Call::Reserve).len(), 1);
+    assert_eq!(heap.os().calls(Call::Reserve).len(), 1);
 }
 
 #[test]
 fn a_block_larger_than_any_zone_gets_a_segment_of_its_own() {
     let heap = Heap::new(Fake::new(usize::MAX), 160 << 20);
-    let small = heap.allocate_large(UNIT, 8, false);
-    let zones = heap.page_heap().zones().len();
+    let small = heap.pages().allocate_large(UNIT, 8, false);
+    let zones = heap.pages().page_heap().zones().len();
     assert_eq!(zones, 3, "a large segment is divided");
-    heap.os.refuse(Call::Commit, libc::ENOMEM, 0, true);
+    heap.os().refuse(Call::Commit, libc::ENOMEM, 0, true);
     // The memory is refused, but the address space is there: one zone that is large enough.
-    assert!(heap.allocate_large(96 << 20, 8, false).is_null());
-    assert_eq!(heap.page_heap().zones().len(), zones + 1);
-    heap.free_large(small);
+    assert!(heap.pages().allocate_large(96 << 20, 8, false).is_null());
+    assert_eq!(heap.pages().page_heap().zones().len(), zones + 1);
+    heap.sound(heap.pages().free_large(small));
 }
 
 /// Sizes whose pages or units no table could count are refused before anybody is asked.
 #[test]
 fn blocks_beyond_what_can_be_counted_are_null_at_once() {
     let heap = Heap::new(Fake::new(usize::MAX), SPACE);
-    let kept = heap.allocate_large(UNIT, 8, false);
+    let kept = heap.pages().allocate_large(UNIT, 8, false);
     for size in [(8 << 40) + 1, 16 << 40, (16 << 40) + UNIT, 20 << 40, 100 << 40, 256 << 40, 1 << 62] {
-        assert!(heap.allocate_large(size, 8, false).is_null(), "{size}");
-        assert!(heap.allocate_growing(size, 8).is_none(), "{size}");
-        assert!(heap.move_large(kept, UNIT, size, 8).is_null(), "{size}");
-        assert!(!heap.resize_large(kept, size, 8), "{size}");
-        assert!(heap.new_region(size).is_none() && heap.new_whole_region(size).is_none(), "{size}");
+        assert!(heap.pages().allocate_large(size, 8, false).is_null(), "{size}");
+        assert!(heap.pages().allocate_growing(size, 8).is_none(), "{size}");
+        assert!(heap.sound(heap.pages().move_large(kept, UNIT, size, 8)).is_null(), "{size}");
+        assert!(!heap.sound(heap.pages().resize_large(kept, size, 8)), "{size}");
+        assert!(
+            heap.pages().new_arena(size).is_none() && heap.pages().new_whole_arena(size).is_none(),
+            "{size}"
+        );
     }
-    assert!(heap.allocate_large(8, 1 << 41, false).is_null());
-    assert_eq!(heap.os.calls(Call::Reserve).len(), 1);
-    heap.free_large(kept);
+    assert!(heap.pages().allocate_large(8, 1 << 41, false).is_null());
+    assert_eq!(heap.os().calls(Call::Reserve).len(), 1);
+    heap.sound(heap.pages().free_large(kept));
     heap.verify(None).unwrap();
 }
 
@@ -369,9 +373,9 @@ fn blocks_beyond_what_can_be_counted_are_null_at_once() {
 fn odd_layouts_are_null() {
     let heap = heap();
     for (size, align) in [(isize::MAX as usize, 1), (usize::MAX / 2, 1), (1 << 62, 1 << 20), (8, 1 << 46)] {
-        assert!(heap.allocate_large(size, align, false).is_null(), "{size} bytes at {align}");
+        assert!(heap.pages().allocate_large(size, align, false).is_null(), "{size} bytes at {align}");
     }
-    let aligned = heap.allocate_large(8, 1 << 22, false);
+    let aligned = heap.pages().allocate_large(8, 1 << 22, false);
     assert!(!aligned.is_null() && (aligned as usize).is_multiple_of(1 << 22));
-    heap.free_large(aligned);
+    heap.sound(heap.pages().free_large(aligned));
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::global::Allocator;
 use crate::heap::HEAP;
+use crate::inspect::report::ReleaseOptions;
 use crate::release;
-use crate::report::ReleaseOptions;
-use crate::size_class::SizeClass;
+use crate::space::size_class::SizeClass;
 
 /// Takes and frees a slot of each class and a large block, and releases: needs each lock.
 fn use_all_locks() {
@@ -76,11 +76,11 @@ fn status(child: i32) -> Option<i32> {
 fn a_child_finds_each_lock_free() {
     use_all_locks();
     for class in SizeClass::all() {
-        fork_while_held("the lock of a class", false, || Some(HEAP.central(class)));
+        fork_while_held("the lock of a class", false, || Some(HEAP.spans().list_of(class)));
     }
-    fork_while_held("the page heap", false, || Some(HEAP.page_heap()));
-    fork_while_held("the lock of releases", false, || Some(HEAP.releasing.lock(&HEAP.os)));
-    fork_while_held("the list of caches", false, || Some(HEAP.registry.lock_list(&HEAP.os)));
+    fork_while_held("the page heap", false, || Some(HEAP.pages().page_heap()));
+    fork_while_held("the lock of releases", false, || Some(HEAP.releases.lock().lock(HEAP.os())));
+    fork_while_held("the list of caches", false, || Some(HEAP.caches.registry.lock_list(HEAP.os())));
 }
 
 /// Caches are not locked for a fork: that of a thread which the child lacks stays locked there, and is left alone.
@@ -89,7 +89,7 @@ fn a_child_leaves_the_locked_cache_of_a_thread_that_is_gone_alone() {
     use_all_locks();
     fork_while_held("a cache", true, || {
         use_all_locks();
-        crate::thread::own_cache().map(|cache| cache.lock.lock(&HEAP.os))
+        crate::local::own_cache().map(|cache| cache.lock.lock(HEAP.os()))
     });
 }
 
@@ -107,7 +107,7 @@ fn last_line_with_a_lock(work: impl FnOnce()) -> String {
             libc::dup2(ends[1], libc::STDERR_FILENO);
             libc::alarm(20);
         }
-        let _page_heap = HEAP.page_heap();
+        let _page_heap = HEAP.pages().page_heap();
         work();
         // SAFETY: ends the child.
         unsafe { libc::_exit(0) };

@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::base::units::{PAGE, UNIT};
 use crate::os::fake::Fake;
-use crate::span::Access;
-use crate::units::{PAGE, UNIT};
+use crate::space::span::Access;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).unwrap()
@@ -32,15 +32,16 @@ fn a_flush_finds_slots_that_are_free_already() {
     let class = SizeClass::of(64, 8).unwrap();
     let (first, last) = (blocks[0], blocks[199]);
     let rest = " (class 64 B, span owned)";
-    let in_first_word = line(|| heap.flush(class, &[first, first, last], Access::Shared));
+    let in_first_word = line(|| heap.sound(heap.spans().flush(class, &[first, first, last], Access::Shared)));
     assert_eq!(in_first_word, expected("double free", first as usize, rest));
-    let inside = line(|| heap.flush(class, &[first, first.wrapping_add(8), last], Access::Shared));
+    let inside =
+        line(|| heap.sound(heap.spans().flush(class, &[first, first.wrapping_add(8), last], Access::Shared)));
     assert_eq!(inside, expected("double free", first as usize, rest), "two addresses in one slot");
-    let in_last_word = line(|| heap.flush(class, &[first, last, last], Access::Shared));
+    let in_last_word = line(|| heap.sound(heap.spans().flush(class, &[first, last, last], Access::Shared)));
     assert_eq!(in_last_word, expected("double free", last as usize, rest));
     // The flush above gave the first back before it came to the last.
     assert_eq!(
-        line(|| heap.flush(class, &[first], Access::Shared)),
+        line(|| heap.sound(heap.spans().flush(class, &[first], Access::Shared))),
         expected("double free", first as usize, rest)
     );
 }
@@ -51,9 +52,9 @@ fn a_flush_finds_addresses_of_others() {
     let other = Box::new([0u128; 4]);
     let class = SizeClass::of(16, 8).unwrap();
     let addr = (&raw const *other) as usize;
-    let found = line(|| heap.flush(class, &[addr as *mut u8], Access::Shared));
+    let found = line(|| heap.sound(heap.spans().flush(class, &[addr as *mut u8], Access::Shared)));
     assert_eq!(found, expected("free", addr, ", which was not allocated here (class 16 B, no span)"));
-    let found = line(|| heap.flush(class, &[core::ptr::null_mut()], Access::Shared));
+    let found = line(|| heap.sound(heap.spans().flush(class, &[core::ptr::null_mut()], Access::Shared)));
     assert_eq!(found, expected("free", 0, ", which was not allocated here (class 16 B, no span)"));
 }
 
@@ -62,16 +63,16 @@ fn large_blocks_are_freed_once_and_at_their_start() {
     let heap = heap();
     let cache = take_cache(&heap).unwrap();
     let slot = allocate(&heap, cache, layout(64), false);
-    let block = heap.allocate_large(3 * UNIT - PAGE, 8, false);
-    let fence = heap.allocate_large(UNIT, 8, false);
-    let region = core::mem::ManuallyDrop::new(heap.new_region(UNIT).unwrap());
+    let block = heap.pages().allocate_large(3 * UNIT - PAGE, 8, false);
+    let fence = heap.pages().allocate_large(UNIT, 8, false);
+    let region = heap.pages().new_arena(UNIT).unwrap();
     let run = format!("(large block, run of {} B)", 3 * UNIT - PAGE);
     let no_start = ", which is not the start of a block";
     for (addr, rest) in [
         (16, ", which was not allocated here (large block, no span)".to_owned()),
         (block as usize + 8, format!("{no_start} {run}")),
         (block as usize + UNIT, format!("{no_start} {run}")),
-        (region.base().as_ptr() as usize, format!("{no_start} (large block, a region)")),
+        (region.base.as_ptr() as usize, format!("{no_start} (large block, a region)")),
         (slot as usize + 8, format!("{no_start} (large block, span owned of class 64 B)")),
         (
             slot as usize,
@@ -81,35 +82,45 @@ fn large_blocks_are_freed_once_and_at_their_start() {
         (fence as usize + 8 * UNIT, ", which was not allocated here (large block, no span)".to_owned()),
         (fence as usize + SPACE / 2, ", which was not allocated here (large block, no span)".to_owned()),
     ] {
-        assert_eq!(line(|| heap.free_large(addr as *mut u8)), expected("free", addr, &rest));
+        assert_eq!(
+            line(|| heap.sound(heap.pages().free_large(addr as *mut u8))),
+            expected("free", addr, &rest)
+        );
     }
-    heap.free_large(block);
+    heap.sound(heap.pages().free_large(block));
     let rest = " (large block, run free)";
-    assert_eq!(line(|| heap.free_large(block)), expected("double free", block as usize, rest));
-    let found = line(|| _ = heap.resize_large(block, UNIT, 8));
+    assert_eq!(
+        line(|| heap.sound(heap.pages().free_large(block))),
+        expected("double free", block as usize, rest)
+    );
+    let found = line(|| _ = heap.sound(heap.pages().resize_large(block, UNIT, 8)));
     assert_eq!(found, expected("realloc", block as usize, ", which is free (large block, run free)"));
 }
 
 #[test]
 fn a_block_that_waits_for_a_release_is_freed_once() {
     let heap = heap();
-    let block = heap.allocate_large(UNIT + PAGE, 8, false);
-    let run = heap.space.unit_of(block as usize).unwrap();
-    heap.space.meta(run).pinned.store(crate::large::PINNED, Ordering::Relaxed);
-    heap.free_large(block);
+    let block = heap.pages().allocate_large(UNIT + PAGE, 8, false);
+    let run = heap.segments().unit_of(block as usize).unwrap();
+    heap.segments().meta(run).pinned.store(crate::pages::large::PINNED, Ordering::Relaxed);
+    heap.sound(heap.pages().free_large(block));
     let rest = format!(" (large block, run of {} B)", UNIT + PAGE);
-    assert_eq!(line(|| heap.free_large(block)), expected("double free", block as usize, &rest));
+    assert_eq!(
+        line(|| heap.sound(heap.pages().free_large(block))),
+        expected("double free", block as usize, &rest)
+    );
 }
 
 #[test]
 fn units_are_committed_by_zone() {
     // Room for all three zones in one segment.
     let heap = Heap::new(Fake::new(512 << 20), 512 << 20);
-    let region = core::mem::ManuallyDrop::new(heap.new_region(UNIT).unwrap());
-    let blocks = [heap.allocate_large(UNIT, 8, false), heap.allocate_large(4 << 20, 8, false)];
-    let more = heap.allocate_large(200 * UNIT + 8, 8, false);
-    let known = |addr: usize| heap.space.is_committed(heap.space.unit_of(addr).unwrap());
-    for addr in [region.base().as_ptr(), blocks[0], blocks[1], more, more.wrapping_add(200 * UNIT)] {
+    let region = heap.pages().new_arena(UNIT).unwrap();
+    let blocks =
+        [heap.pages().allocate_large(UNIT, 8, false), heap.pages().allocate_large(4 << 20, 8, false)];
+    let more = heap.pages().allocate_large(200 * UNIT + 8, 8, false);
+    let known = |addr: usize| heap.segments().is_committed(heap.segments().unit_of(addr).unwrap());
+    for addr in [region.base.as_ptr(), blocks[0], blocks[1], more, more.wrapping_add(200 * UNIT)] {
         assert!(known(addr as usize));
         assert!(!known(addr as usize + (64 << 20)), "64 MiB behind it nothing is");
     }
@@ -126,8 +137,8 @@ mod hardened {
         let heap = heap();
         let cache = take_cache(&heap).unwrap();
         let slot = allocate(&heap, cache, layout(64), false) as usize;
-        let large = heap.allocate_large(2 * UNIT, 8, false) as usize;
-        let region = core::mem::ManuallyDrop::new(heap.new_region(UNIT).unwrap());
+        let large = heap.pages().allocate_large(2 * UNIT, 8, false) as usize;
+        let region = heap.pages().new_arena(UNIT).unwrap();
         let (foreign, no_start) = (", which was not allocated here", ", which is not the start of a block");
         let other = " with another layout than it was allocated with";
         let wide = "(class 2560 B, span owned of class 64 B)";
@@ -139,13 +150,13 @@ mod hardened {
             (slot, 2500, format!("{other} {wide}")),
             (large, 64, format!("{other} (class 64 B, run of {} B)", 2 * UNIT)),
             (large + 64, 64, format!("{no_start} (class 64 B, run of {} B)", 2 * UNIT)),
-            (region.base().as_ptr() as usize, 64, format!("{no_start} (class 64 B, a region)")),
+            (region.base.as_ptr() as usize, 64, format!("{no_start} (class 64 B, a region)")),
             (large + SPACE / 2, 64, format!("{foreign} (class 64 B, no span)")),
             (large, 2 * UNIT + 1, format!("{other} (large block, run of {} B)", 2 * UNIT)),
         ] {
-            let found = line(|| heap.take_back(addr as *mut u8, layout(size)));
+            let found = line(|| heap.sound(heap.spans().take_back(addr as *mut u8, layout(size))));
             assert_eq!(found, expected("free", addr, &rest));
-            let found = line(|| heap.check_live(addr as *mut u8, layout(size)));
+            let found = line(|| heap.sound(heap.spans().check_live(addr as *mut u8, layout(size))));
             assert_eq!(found, expected("realloc", addr, &rest));
         }
         heap.verify(Some(cache)).unwrap();
@@ -157,9 +168,9 @@ mod hardened {
         let (cache, other) = (take_cache(&heap).unwrap(), take_cache(&heap).unwrap());
         let twice = |block: *mut u8, state: &str| {
             let rest = format!("(class 64 B, {state})");
-            let found = line(|| heap.take_back(block, layout(64)));
+            let found = line(|| heap.sound(heap.spans().take_back(block, layout(64))));
             assert_eq!(found, expected("double free", block as usize, &format!(" {rest}")));
-            let found = line(|| heap.check_live(block, layout(64)));
+            let found = line(|| heap.sound(heap.spans().check_live(block, layout(64))));
             assert_eq!(found, expected("realloc", block as usize, &format!(", which is free {rest}")));
         };
         let blocks: Vec<_> = (0..1024).map(|_| allocate(&heap, cache, layout(64), false)).collect();
@@ -188,7 +199,7 @@ mod hardened {
         let barrier = Barrier::new(2);
         let free = || {
             barrier.wait();
-            let found = line(|| heap.take_back(block as *mut u8, layout(64)));
+            let found = line(|| heap.sound(heap.spans().take_back(block as *mut u8, layout(64))));
             barrier.wait();
             !found.is_empty()
         };
@@ -198,7 +209,7 @@ mod hardened {
                 [free(), other.join().unwrap()]
             });
             assert_eq!(found.iter().filter(|found| **found).count(), 1);
-            heap.hand_out(class, block as *mut u8);
+            heap.spans().hand_out(class, block as *mut u8);
         }
     }
 
@@ -209,7 +220,7 @@ mod hardened {
         let block = allocate(&heap, cache, layout(64), false);
         let class = SizeClass::of(64, 8).unwrap();
         heap.verify(Some(cache)).unwrap();
-        heap.flush(class, &[block], Access::Shared);
+        heap.sound(heap.spans().flush(class, &[block], Access::Shared));
         assert_eq!(heap.verify(Some(cache)).unwrap_err().fault, crate::Fault::Bitmap);
     }
 }

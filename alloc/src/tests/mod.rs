@@ -4,6 +4,7 @@
 
 mod failure;
 mod forks;
+mod kept;
 mod misuse;
 mod moves;
 mod ops;
@@ -15,12 +16,12 @@ mod threads;
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::hardened::HARDENED;
+use crate::cache::magazine::ThreadCache;
 use crate::heap::Heap;
-use crate::magazine::ThreadCache;
+use crate::inspect::stats::MemStats;
 use crate::os::fake::Fake;
-use crate::size_class::SizeClass;
-use crate::stats::MemStats;
+use crate::space::live_bits::HARDENED;
+use crate::space::size_class::SizeClass;
 
 /// Address space of a test heap: one zone of somewhat fewer bytes.
 const SPACE: usize = 64 << 20;
@@ -42,16 +43,16 @@ fn heap() -> Heap<Fake> {
 /// The global allocator's steps, on any heap and cache.
 fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool) -> *mut u8 {
     let Some(class) = SizeClass::of(layout.size(), layout.align()) else {
-        return heap.allocate_large(layout.size(), layout.align(), zeroed);
+        return heap.pages().allocate_large(layout.size(), layout.align(), zeroed);
     };
     let magazine = cache.magazine(class);
     let slot = magazine.pop().or_else(|| {
-        let _busy = cache.lock.lock(&heap.os);
-        heap.refill(cache, class).then(|| magazine.pop()).flatten()
+        let _busy = cache.lock.lock(heap.os());
+        heap.caches.refill(cache, class).then(|| magazine.pop()).flatten()
     });
     let slot = slot.unwrap_or(core::ptr::null_mut());
     if HARDENED {
-        heap.hand_out(class, slot);
+        heap.spans().hand_out(class, slot);
     }
     if zeroed && !slot.is_null() {
         // SAFETY: the slot has room for the layout.
@@ -62,32 +63,32 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
 
 fn free(heap: &Heap<Fake>, cache: &ThreadCache, block: *mut u8, layout: Layout) {
     if HARDENED {
-        heap.take_back(block, layout);
+        heap.sound(heap.spans().take_back(block, layout));
     }
     match SizeClass::of(layout.size(), layout.align()) {
         Some(class) if cache.magazine(class).push(block) => {}
         Some(class) => {
-            let _busy = cache.lock.lock(&heap.os);
-            heap.make_room(cache, class, block);
+            let _busy = cache.lock.lock(heap.os());
+            heap.sound(heap.caches.make_room(cache, class, block));
         }
-        None => heap.free_large(block),
+        None => heap.sound(heap.pages().free_large(block)),
     }
 }
 
 fn empty_cache(heap: &Heap<Fake>, cache: &ThreadCache) {
-    let _busy = cache.lock.lock(&heap.os);
-    crate::central::empty_cache(heap, cache);
+    let _busy = cache.lock.lock(heap.os());
+    heap.sound(heap.caches.empty(cache));
 }
 
 fn take_cache(heap: &Heap<Fake>) -> Option<&ThreadCache> {
-    heap.enter();
-    heap.registry.take(&heap.os, &heap.counters)
+    heap.caches.enter();
+    heap.caches.registry.take(heap.os(), heap.counters())
 }
 
 fn put_cache(heap: &Heap<Fake>, cache: &ThreadCache) {
     empty_cache(heap, cache);
     cache.close();
-    heap.registry.put(cache);
+    heap.caches.registry.put(cache);
 }
 
 fn check_identities(stats: &MemStats) {

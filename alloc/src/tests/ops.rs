@@ -5,13 +5,13 @@ use core::alloc::Layout;
 use proptest::prelude::*;
 
 use super::{allocate, check_identities, empty_cache, free, heap, take_cache};
+use crate::base::units::{HUGE, PAGE, UNIT};
+use crate::cache::magazine::ThreadCache;
 use crate::heap::Heap;
-use crate::magazine::ThreadCache;
+use crate::inspect::report::ReleaseOptions;
 use crate::os::Os;
 use crate::os::fake::Fake;
-use crate::report::ReleaseOptions;
-use crate::size_class::SizeClass;
-use crate::units::{HUGE, PAGE, UNIT};
+use crate::space::size_class::SizeClass;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -131,7 +131,7 @@ impl Oracle<'_> {
             return;
         }
         assert!(block.is_intact());
-        if self.heap.resize_large(block.addr, size, block.layout.align()) {
+        if self.heap.sound(self.heap.pages().resize_large(block.addr, size, block.layout.align())) {
             let kept = block.layout.size().min(size);
             block.layout = Layout::from_size_align(size, block.layout.align()).unwrap();
             // SAFETY: the block has at least `kept` bytes.
@@ -157,7 +157,7 @@ impl Oracle<'_> {
                 let after = self.heap.snapshot();
                 assert_eq!(before.heap_released + report.released_bytes, after.heap_released, "{report}");
                 // Of larger pages some are partly free.
-                let all = max_bytes.is_none() && self.heap.os.pages().bytes() == PAGE;
+                let all = max_bytes.is_none() && self.heap.os().pages().bytes() == PAGE;
                 assert!(!all || after.heap_free == 0, "{after:?}");
                 assert!(max_bytes.is_none_or(|most| report.released_bytes < most + 2 * UNIT as u64));
             }
@@ -196,7 +196,7 @@ proptest! {
         page_size in prop_oneof![2 => Just(PAGE), 1 => Just(16 << 10), 1 => Just(64 << 10)],
     ) {
         let heap = heap();
-        heap.os.set_page_size(page_size);
+        heap.os().set_page_size(page_size);
         let cache = take_cache(&heap).unwrap();
         let mut oracle = Oracle { heap: &heap, cache, blocks: Vec::new(), mark: 0 };
         for op in &ops {

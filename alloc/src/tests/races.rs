@@ -6,19 +6,19 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use super::{StopOnDrop, allocate, empty_cache, free, heap, put_cache, take_cache};
+use crate::base::units::{PAGE, UNIT};
+use crate::cache::magazine::ThreadCache;
 use crate::heap::Heap;
-use crate::magazine::ThreadCache;
+use crate::inspect::report::ReleaseOptions;
 use crate::os::fake::Fake;
-use crate::report::ReleaseOptions;
-use crate::span::Access;
-use crate::units::{PAGE, UNIT};
+use crate::space::span::Access;
 
 /// Runs `work` while another thread releases without pause. It stops even if `work` panics.
 fn beside_releases<R>(heap: &Heap<Fake>, work: impl FnOnce() -> R) -> R {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let releaser = scope.spawn(|| {
-            heap.share();
+            heap.caches.share();
             // Relaxed: only a flag.
             while !stop.load(Ordering::Relaxed) {
                 heap.release(ReleaseOptions::new());
@@ -39,7 +39,7 @@ fn large_blocks_are_zero_when_asked_and_keep_what_is_written() {
     beside_releases(&heap, || {
         for round in 0..3000 {
             let size = [16, 100, 200][round % 3] * UNIT - 1;
-            let block = heap.allocate_large(size, 8, true);
+            let block = heap.pages().allocate_large(size, 8, true);
             let pages = || (0..size).step_by(PAGE);
             // SAFETY: the block has `size` bytes.
             let reads = |value: u8| pages().all(|at| unsafe { block.add(at).read() } == value);
@@ -48,7 +48,7 @@ fn large_blocks_are_zero_when_asked_and_keep_what_is_written() {
             pages().for_each(|at| unsafe { block.add(at).write(0xab) });
             std::thread::yield_now();
             assert!(reads(0xab), "round {round}");
-            heap.free_large(block);
+            heap.sound(heap.pages().free_large(block));
         }
     });
 }
@@ -116,7 +116,7 @@ fn others_come_while_the_first_thread_works_alone() {
     for round in 0..40 {
         let heap = heap();
         let cache = take_cache(&heap).unwrap();
-        assert_eq!(heap.sharing.access(), Access::Alone);
+        assert_eq!(heap.caches.sharing.access(), Access::Alone);
         // Blocks that the first thread leaves behind: others give them back into its words of bits.
         let left: Vec<_> = (0..500).map(|_| allocate(&heap, cache, layout, false) as usize).collect();
         let started = AtomicBool::new(false);
@@ -134,7 +134,7 @@ fn others_come_while_the_first_thread_works_alone() {
             kept.into_iter().for_each(|block| free(&heap, cache, block, layout));
             other.join().unwrap();
         });
-        assert_eq!(heap.sharing.access(), Access::Shared);
+        assert_eq!(heap.caches.sharing.access(), Access::Shared);
         put_cache(&heap, cache);
         heap.verify(Some(cache)).unwrap();
         heap.release(ReleaseOptions::new());
@@ -146,7 +146,7 @@ fn others_come_while_the_first_thread_works_alone() {
 fn a_deadline_leaves_free_runs_joined() {
     for nanoseconds in (0..40_000).step_by(500) {
         let heap = heap();
-        heap.free_large(heap.allocate_large(30 * UNIT, 8, false));
+        heap.sound(heap.pages().free_large(heap.pages().allocate_large(30 * UNIT, 8, false)));
         let options =
             ReleaseOptions::new().max_bytes(UNIT as u64).deadline(Duration::from_nanos(nanoseconds));
         heap.release(options);

@@ -4,12 +4,12 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{allocate, check_identities, empty_cache, free, heap, take_cache};
-use crate::hardened::HARDENED;
+use crate::base::units::{PAGE, UNIT};
+use crate::inspect::report::{BlockReason, ReleaseOptions};
 use crate::os::ThreadMark;
 use crate::os::fake::Call;
-use crate::report::{BlockReason, ReleaseOptions};
-use crate::size_class::SizeClass;
-use crate::units::{PAGE, UNIT};
+use crate::space::live_bits::HARDENED;
+use crate::space::size_class::SizeClass;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).unwrap()
@@ -46,21 +46,21 @@ fn holes_between_live_objects_leave_page_by_page() {
 fn tails_of_large_blocks_leave_and_come_back_zero() {
     let heap = heap();
     let cache = take_cache(&heap).unwrap();
-    let block = heap.allocate_large(2 * UNIT, 8, false);
+    let block = heap.pages().allocate_large(2 * UNIT, 8, false);
     // SAFETY: the block has two units.
     unsafe { block.write_bytes(0xee, 2 * UNIT) };
-    assert!(heap.resize_large(block, UNIT + PAGE, 8), "shrinks in place");
+    assert!(heap.sound(heap.pages().resize_large(block, UNIT + PAGE, 8)), "shrinks in place");
     let stats = heap.snapshot();
     assert_eq!((stats.heap_alloc, stats.heap_free), ((UNIT + PAGE) as u64, (UNIT - PAGE) as u64));
     let report = heap.release(ReleaseOptions::new());
     assert_eq!(report.released_bytes, (UNIT - PAGE) as u64);
-    assert!(heap.resize_large(block, 2 * UNIT, 8), "grows in place");
+    assert!(heap.sound(heap.pages().resize_large(block, 2 * UNIT, 8)), "grows in place");
     // SAFETY: the block has two units again.
     unsafe {
         assert_eq!(block.add(UNIT + PAGE - 1).read(), 0xee);
         assert_eq!(block.add(UNIT + PAGE).read(), 0);
     }
-    heap.free_large(block);
+    heap.sound(heap.pages().free_large(block));
     heap.verify(Some(cache)).unwrap();
 }
 
@@ -68,26 +68,26 @@ fn tails_of_large_blocks_leave_and_come_back_zero() {
 fn locked_and_refused_pages_are_reported_and_nothing_is_lost() {
     let heap = heap();
     let cache = take_cache(&heap).unwrap();
-    let block = heap.allocate_large(4 * UNIT, 8, false);
+    let block = heap.pages().allocate_large(4 * UNIT, 8, false);
     // SAFETY: the block has four units.
     unsafe { block.write_bytes(1, 4 * UNIT) };
-    heap.free_large(block);
-    heap.os.lock_pages(block as usize + UNIT, 2 * PAGE);
+    heap.sound(heap.pages().free_large(block));
+    heap.os().lock_pages(block as usize + UNIT, 2 * PAGE);
     let report = heap.release(ReleaseOptions::new());
     assert_eq!(report.blocked.bytes(BlockReason::Locked), 2 * PAGE as u64);
     assert_eq!(report.released_bytes, (4 * UNIT - 2 * PAGE) as u64);
     assert_eq!(heap.snapshot().heap_free, 2 * PAGE as u64);
-    heap.os.lock_pages(0, 0);
-    heap.os.refuse(Call::Release, libc::EAGAIN, 0, true);
+    heap.os().lock_pages(0, 0);
+    heap.os().refuse(Call::Release, libc::EAGAIN, 0, true);
     let report = heap.release(ReleaseOptions::new());
     assert_eq!(report.blocked.bytes(BlockReason::Refused(libc::EAGAIN)), 2 * PAGE as u64);
-    heap.os.relent();
+    heap.os().relent();
     assert_eq!(heap.release(ReleaseOptions::new()).released_bytes, 2 * PAGE as u64);
     // What could not leave was not taken for zero.
-    let zeroed = heap.allocate_large(4 * UNIT, 8, true);
+    let zeroed = heap.pages().allocate_large(4 * UNIT, 8, true);
     // SAFETY: the block has four units.
     assert!((0..4 * UNIT).all(|at| unsafe { zeroed.add(at).read() } == 0));
-    heap.free_large(zeroed);
+    heap.sound(heap.pages().free_large(zeroed));
     heap.verify(Some(cache)).unwrap();
 }
 
@@ -95,8 +95,8 @@ fn locked_and_refused_pages_are_reported_and_nothing_is_lost() {
 fn bounds_stop_a_release_and_the_next_goes_on() {
     let heap = heap();
     let cache = take_cache(&heap).unwrap();
-    let block = heap.allocate_large(30 * UNIT, 8, false);
-    heap.free_large(block);
+    let block = heap.pages().allocate_large(30 * UNIT, 8, false);
+    heap.sound(heap.pages().free_large(block));
     let some = heap.release(ReleaseOptions::new().max_bytes(10 * UNIT as u64));
     assert!(some.stopped_early);
     assert_eq!(some.released_bytes, 10 * UNIT as u64);
@@ -106,17 +106,17 @@ fn bounds_stop_a_release_and_the_next_goes_on() {
     assert_eq!((none.released_bytes, none.stopped_early), (0, true));
     let rest = heap.release(ReleaseOptions::new());
     assert_eq!((rest.released_bytes, rest.stopped_early), (20 * UNIT as u64, false));
-    assert_eq!(heap.os.calls(Call::Release).len(), 2, "one call for a run");
+    assert_eq!(heap.os().calls(Call::Release).len(), 2, "one call for a run");
 }
 
 #[test]
 fn a_release_without_the_resident_set_does_not_ask_for_it() {
     let heap = heap();
-    let block = heap.allocate_large(UNIT, 8, false);
-    heap.free_large(block);
+    let block = heap.pages().allocate_large(UNIT, 8, false);
+    heap.sound(heap.pages().free_large(block));
     let report = heap.release(ReleaseOptions::new().without_rss());
     assert_eq!((report.rss_before, report.rss_after, report.released_bytes), (0, 0, UNIT as u64));
-    assert!(heap.os.calls(Call::Rss).is_empty());
+    assert!(heap.os().calls(Call::Rss).is_empty());
     assert!(heap.release(ReleaseOptions::new()).rss_after > 0);
 }
 
@@ -133,10 +133,10 @@ fn bounded_releases_walk_on_from_where_the_last_one_stopped() {
     empty_cache(&heap, cache);
     let (mut last, mut rounds) = (0, 0);
     loop {
-        let before = heap.os.calls(Call::Release).len();
+        let before = heap.os().calls(Call::Release).len();
         let report = heap.release(ReleaseOptions::new().max_bytes(8 * PAGE as u64));
         heap.verify(Some(cache)).unwrap();
-        for (addr, _) in &heap.os.calls(Call::Release)[before..] {
+        for (addr, _) in &heap.os().calls(Call::Release)[before..] {
             assert!(*addr > last, "it went back to {addr:#x} from {last:#x}");
             last = *addr;
         }
@@ -159,7 +159,7 @@ fn an_os_that_takes_one_range_at_a_time_is_asked_so() {
         free(&heap, cache, *block, layout(2048));
     }
     empty_cache(&heap, cache);
-    heap.os.refuse(Call::ReleaseMany, libc::ENOSYS, 0, true);
+    heap.os().refuse(Call::ReleaseMany, libc::ENOSYS, 0, true);
     let report = heap.release(ReleaseOptions::new());
     assert_eq!(report.released_bytes, 16 * PAGE as u64);
     assert!(report.syscalls > 16, "{report:?}");
@@ -170,7 +170,7 @@ fn an_os_that_takes_one_range_at_a_time_is_asked_so() {
 #[test]
 fn pages_that_came_with_their_commit_count_as_resident() {
     let heap = heap();
-    heap.os.populate();
+    heap.os().populate();
     let cache = take_cache(&heap).unwrap();
     let blocks =
         [1000, 100_000, 3_000_000].map(|size| (allocate(&heap, cache, layout(size), false), layout(size)));
@@ -244,7 +244,7 @@ fn a_release_takes_all_but_the_top_of_another_threads_stacks() {
     // The pop ends only now, then a second release finds nothing new, then the owner comes back.
     assert_eq!(cache.magazine(class).pop(), Some(top));
     if HARDENED {
-        heap.hand_out(class, top);
+        heap.spans().hand_out(class, top);
     }
     assert_eq!(heap.release(ReleaseOptions::new()).released_bytes, 0);
     cache.mend();

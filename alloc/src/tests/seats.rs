@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::StopOnDrop;
-use crate::seats::{Held, Seats};
+use crate::base::seats::{Held, Seats};
 
 fn list<T: Send + Sync>() -> &'static Seats<T> {
     Box::leak(Box::new(Seats::new()))

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 
 use super::{StopOnDrop, allocate, check_identities, free, heap, put_cache, take_cache};
 use crate::heap::Heap;
+use crate::inspect::report::ReleaseOptions;
 use crate::os::fake::Fake;
-use crate::report::ReleaseOptions;
 
 /// A block on its way to another thread.
 struct Sent {
@@ -50,7 +50,7 @@ fn churn(heap: &Heap<Fake>, seed: u64, out: &mpsc::Sender<Sent>, arriving: &mpsc
     put_cache(heap, cache);
 }
 
-fn check_and_free(heap: &Heap<Fake>, cache: &crate::magazine::ThreadCache, sent: &Sent) {
+fn check_and_free(heap: &Heap<Fake>, cache: &crate::cache::magazine::ThreadCache, sent: &Sent) {
     let block = sent.addr as *mut u8;
     // SAFETY: whoever sent the block owned it, and gave it up.
     let intact = (0..sent.layout.size().min(64)).all(|at| unsafe { block.add(at).read() } == sent.mark);

@@ -199,11 +199,22 @@ struct Reader {
 
 fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| {
-        let syn::Meta::List(list) = &attribute.meta else { return false };
-        let text = list.tokens.to_string();
-        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-        words.contains(&"test") && !words.contains(&"not") && !words.contains(&"any") || text == "loom"
+        attribute.parse_args::<syn::Meta>().is_ok_and(|condition| holds_in_tests_alone(&condition))
     })
+}
+
+/// Whether a condition of `cfg` needs tests or models.
+fn holds_in_tests_alone(condition: &syn::Meta) -> bool {
+    let syn::Meta::List(list) = condition else {
+        return condition.path().is_ident("test") || condition.path().is_ident("loom");
+    };
+    let parts = syn::punctuated::Punctuated::<syn::Meta, syn::Token![,]>::parse_terminated;
+    let Ok(parts) = syn::parse::Parser::parse2(parts, list.tokens.clone()) else { return false };
+    match list.path.get_ident().map(ToString::to_string).as_deref() {
+        Some("all") => parts.iter().any(holds_in_tests_alone),
+        Some("any") => parts.iter().all(holds_in_tests_alone),
+        _ => false,
+    }
 }
 
 fn attributes(item: &syn::Item) -> &[syn::Attribute] {
@@ -271,7 +282,7 @@ impl Reader {
                 TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
                 TokenTree::Ident(ident) => {
                     if colons != 2 {
-                        self.module.named.push((std::mem::take(&mut path), line));
+                        self.name(std::mem::take(&mut path), line);
                         line = ident.span().start().line;
                     }
                     path.push(ident.to_string());
@@ -281,7 +292,14 @@ impl Reader {
                 _ => colons = 0,
             }
         }
-        self.module.named.push((path, line));
+        self.name(path, line);
+    }
+
+    /// Notes a path among tokens. `crate` alone is a visibility.
+    fn name(&mut self, path: Path, line: usize) {
+        if path != ["crate"] {
+            self.module.named.push((path, line));
+        }
     }
 }
 
@@ -360,6 +378,11 @@ fn follows_names_to_their_file() {
     let round =
         [root, file("x/src/a.rs", "use crate::b::B;"), file("x/src/b.rs", "pub struct B(super::a::A);")];
     assert_eq!(circles(&Graph::new(&round, "x/src").edges()).len(), 1);
-    let tests = [file("x/src/a.rs", "#[cfg(test)] mod b;"), file("x/src/a/b.rs", "use super::A;")];
-    assert_eq!(Graph::new(&tests, "x/src").modules.len(), 1);
+    for (condition, files) in
+        [("test", 1), ("all(test, not(loom))", 1), ("not(test)", 2), ("any(test, unix)", 2)]
+    {
+        let parent = format!("#[cfg({condition})] mod b;");
+        let tests = [file("x/src/a.rs", &parent), file("x/src/a/b.rs", "use super::A;")];
+        assert_eq!(Graph::new(&tests, "x/src").modules.len(), files, "{condition}");
+    }
 }

@@ -1,0 +1,91 @@
+//! Takes free slots out of the caches of other threads, busy or asleep, without their help.
+//!
+//! The protocol, and why it is sound, stands in the head of `magazine.rs`. One slot stays in each stack that holds
+//! any. No lock is held across the barrier, and a cache's lock only for one size class at a time: a thread that comes to
+//! its slow path meanwhile waits for microseconds, even if the release is interrupted now and then.
+
+#![allow(unsafe_code, reason = "sets a bit in the thread local of another thread")]
+
+use super::Caches;
+use crate::base::sync::Ordering;
+use crate::cache::magazine::ThreadCache;
+use crate::os::{Life, Os};
+use crate::space::misuse::Misused;
+use crate::space::size_class::SizeClass;
+use crate::space::span::Access;
+
+impl<O: Os> Caches<O> {
+    /// Gives the slots that other threads' caches hold back to their spans, where that can be done at once.
+    pub(crate) fn steal_from_others(&self) -> Result<(), Misused> {
+        let mut detached = false;
+        for cache in self.registry.all() {
+            detached |= self.detach(cache)?;
+        }
+        if detached && self.os().barrier() {
+            self.registry.all().try_for_each(|cache| self.rob(cache))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the owner of a cache from beginning a pop or push on it. False if there is no owner, nothing to take, or
+    /// the owner is in a slow path just now.
+    fn detach(&self, cache: &ThreadCache) -> Result<bool, Misused> {
+        if cache.held_bytes() == 0 {
+            return Ok(false);
+        }
+        let Some(_guard) = cache.lock.try_lock(self.os()) else { return Ok(false) };
+        let pointer = cache.pointer.load(Ordering::Relaxed);
+        if pointer.is_null() {
+            return Ok(false);
+        }
+        match self.os().thread_life(cache.owner.get()) {
+            Life::Lives => {}
+            Life::Over => {
+                self.inherit(cache)?;
+                return Ok(false);
+            }
+            Life::Unknown => return Ok(false),
+        }
+        // The owner may end from here on, if it is one that does not tell, and its thread local go. Then this fails; or
+        // another thread has its stack, and with it a thread local of its own in the same place, to which this does no harm.
+        // SAFETY: the pointer is the owner's thread local, which was seen to be mapped just now; what a thread finds there with
+        // this bit is a closed cache. What else comes to lie there within these few instructions is beyond what can be known.
+        if !unsafe { self.os().set_bit(pointer, ThreadCache::CLOSED) } {
+            return Ok(false);
+        }
+        // Relaxed: the lock orders it.
+        cache.detached.store(true, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Takes what it may of a cache that was detached before the barrier, unless the owner has come back to it.
+    fn rob(&self, cache: &ThreadCache) -> Result<(), Misused> {
+        for class in SizeClass::all() {
+            if cache.magazine(class).len() < 2 {
+                continue;
+            }
+            let Some(_guard) = cache.lock.try_lock(self.os()) else { return Ok(()) };
+            // Relaxed: the lock orders it.
+            if !cache.detached.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let slots = cache.rob(class);
+            self.spans.flush(class, slots, Access::Shared)?;
+            ThreadCache::count(&cache.frees, slots.len());
+            self.counters().count_handed(-((slots.len() * class.size()) as isize));
+        }
+        Ok(())
+    }
+
+    /// Takes all from a cache whose owner has ended without a word, so that another thread can have it. The caller holds
+    /// its lock. Such a thread came for its cache when libc had already called its last destructor, or ended without
+    /// libc. Its thread local is gone.
+    fn inherit(&self, cache: &ThreadCache) -> Result<(), Misused> {
+        cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
+        cache.mend();
+        self.empty(cache)?;
+        cache.close();
+        self.registry.put(cache);
+        Ok(())
+    }
+}
