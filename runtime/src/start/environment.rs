@@ -2,18 +2,18 @@
 //!
 //! A variable that is not set, or empty, means its default. So does one that cannot be read, after one line on stderr.
 
-use crate::limit::{ParseLimitError, Setting};
-use crate::line::Line;
-use crate::os;
-use crate::policy::Policy;
-use crate::trace::Topics;
+use crate::events::trace::Topics;
+use crate::kernel;
+use crate::kernel::line::Line;
+use crate::policy::limit::{ParseLimitError, Setting};
+use crate::policy::{ParsePolicyError, Policy};
 
 /// The longest part of an unreadable value that is shown.
 const SHOWN: usize = 80;
 
 /// The policy that `EBBTIDE_POLICY` names.
-pub(crate) fn policy() -> Policy {
-    os::with_variable(c"EBBTIDE_POLICY", |value| {
+pub(super) fn policy() -> Policy {
+    kernel::with_variable(c"EBBTIDE_POLICY", |value| {
         read_policy(value).unwrap_or_else(|complaint| {
             complaint.emit();
             Policy::DEFAULT
@@ -22,8 +22,8 @@ pub(crate) fn policy() -> Policy {
 }
 
 /// The limit that `EBBTIDE_MEMORY_LIMIT` names.
-pub(crate) fn limit() -> Setting {
-    os::with_variable(c"EBBTIDE_MEMORY_LIMIT", |value| {
+pub(super) fn limit() -> Setting {
+    kernel::with_variable(c"EBBTIDE_MEMORY_LIMIT", |value| {
         read_limit(value).unwrap_or_else(|complaint| {
             complaint.emit();
             Setting::Off
@@ -32,8 +32,8 @@ pub(crate) fn limit() -> Setting {
 }
 
 /// Complains of a value of `EBBTIDE_KERNEL` that the allocator does not know: it has read it already.
-pub(crate) fn check_kernel() {
-    os::with_variable(c"EBBTIDE_KERNEL", |value| {
+pub(super) fn check_kernel() {
+    kernel::with_variable(c"EBBTIDE_KERNEL", |value| {
         if let Err(complaint) = read_kernel(value) {
             complaint.emit();
         }
@@ -52,8 +52,8 @@ fn read_kernel(value: Option<&[u8]>) -> Result<(), Line> {
 }
 
 /// The events that `EBBTIDE_TRACE` lists.
-pub(crate) fn topics() -> Topics {
-    os::with_variable(c"EBBTIDE_TRACE", |value| {
+pub(super) fn topics() -> Topics {
+    kernel::with_variable(c"EBBTIDE_TRACE", |value| {
         read_topics(value).unwrap_or_else(|complaint| {
             complaint.emit();
             Topics::NONE
@@ -68,7 +68,7 @@ fn read_policy(value: Option<&[u8]>) -> Result<Policy, Line> {
         return Ok(Policy::DEFAULT);
     }
     let reason = match core::str::from_utf8(value) {
-        Err(_) => crate::ParsePolicyError::Unknown,
+        Err(_) => ParsePolicyError::Unknown,
         Ok(text) => match text.parse() {
             Ok(policy) => return Ok(policy),
             Err(reason) => reason,

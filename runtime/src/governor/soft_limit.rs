@@ -1,15 +1,17 @@
-//! The memory limit in force: holds it, follows the control group's ([`group_limit`](crate::group_limit)), and carries out
-//! what [`limit`](crate::limit) decides.
+//! The memory limit in force: holds it, follows the control group's ([`group_limit`]), and carries out
+//! what [`limit`] decides.
 //!
-//! Who acts has [entered](crate::governor) as the only one, but for [`assist`].
+//! Who acts has [entered](super::books::enter) as the only one, but for [`assist`].
 //!
 //! Lock: the [`Guard`] of the files. Whoever follows the group, looks at it again or ends that puts the limit in force with
 //! that in hand, so that no look that has begun before a limit was set replaces it. Only the program's own calls wait for it.
 
-use crate::cgroup::{self, Files};
-use crate::group_limit::{self, Access, Guard, Kernel};
-use crate::limit::{self, Crossing, Limiter, Standing};
-use crate::{os, quiet, trace};
+use super::quiet;
+use crate::events::trace;
+use crate::kernel;
+use crate::kernel::cgroup::{self, Files};
+use crate::kernel::group_limit::{self, Access, Guard, Kernel};
+use crate::policy::limit::{self, Crossing, Limiter, Standing};
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Usage};
@@ -59,7 +61,7 @@ fn replace(limit: u64) -> Option<u64> {
 /// Puts a share of the control group's limit, in millionths, in force, and follows it. While that limit is not known, the
 /// one in force stays. The caller has the heap reviewed.
 pub(crate) fn follow(share: u32) -> Option<u64> {
-    follow_in(&Kernel, share, os::monotonic_ns())
+    follow_in(&Kernel, share, kernel::monotonic_ns())
 }
 
 fn follow_in(files: &impl Files, share: u32, now_ns: u64) -> Option<u64> {
@@ -101,7 +103,7 @@ pub(crate) fn begin_in_child() {
 
 /// Reads a limit that is followed again, if that is due. Returns whether it has changed.
 pub(crate) fn refresh(access: Access) -> bool {
-    is_followed() && refresh_in(&Kernel, access, os::monotonic_ns())
+    is_followed() && refresh_in(&Kernel, access, kernel::monotonic_ns())
 }
 
 fn refresh_in(files: &impl Files, access: Access, now_ns: u64) -> bool {
@@ -147,11 +149,11 @@ pub(crate) fn keep() -> Kept {
     if before.limit == limit::NONE {
         return Kept::default();
     }
-    let start = os::monotonic_ns();
+    let start = kernel::monotonic_ns();
     let mut limiter = load();
     let report = limiter.wanted(before, start).map(|wanted| {
         let report = quiet::release(options(before, wanted));
-        let now = os::monotonic_ns();
+        let now = kernel::monotonic_ns();
         limiter.tried(wanted, before, standing(), now.saturating_sub(start), now);
         report
     });
@@ -211,8 +213,8 @@ fn store(limiter: Limiter) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::Path;
-    use crate::cgroup::fake::Tree;
+    use crate::kernel::cgroup::Path;
+    use crate::kernel::cgroup::fake::Tree;
 
     const SECOND: u64 = 1_000_000_000;
 

@@ -1,5 +1,13 @@
 //! All that this layer asks of the operating system. No call allocates, panics or takes a lock of Rust's.
 //!
+//! | file | what it holds |
+//! |---|---|
+//! | this one | the environment, stderr, clocks, futexes, threads, `errno` |
+//! | `files.rs` | files that are read by lines, or held open |
+//! | `cgroup/`, `group_limit.rs` | the control group's limit and memory pressure |
+//! | `line.rs` | a line on stderr, without heap memory |
+//! | `sandbox.rs` | whether the process has locked itself in |
+//!
 //! # What each slow path may call
 //! A program may lock itself in, so calls that run inside an allocation or a free are few, and all plain ones:
 //!
@@ -20,7 +28,10 @@ use core::ffi::{CStr, c_void};
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
+pub(crate) mod cgroup;
 pub(crate) mod files;
+pub(crate) mod group_limit;
+pub(crate) mod line;
 pub(crate) mod sandbox;
 
 /// Bytes of a page, as everywhere in ebbtide.

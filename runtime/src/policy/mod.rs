@@ -1,0 +1,18 @@
+//! What is decided, apart from what is done about it: sizes and time in, decisions out. Nothing here reads a clock, touches a
+//! page or takes a lock.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `setting.rs` | [`Policy`] and its text form |
+//! | `goal.rs` | how many bytes a policy wants to leave now |
+//! | `limit.rs` | what the soft memory limit demands, and its text form |
+//! | `budget.rs` | what refaults and looks in vain a policy may cost |
+//! | `pace.rs` | what time the background thread may take |
+
+pub(crate) mod budget;
+pub(crate) mod goal;
+pub(crate) mod limit;
+pub(crate) mod pace;
+mod setting;
+
+pub use setting::{ParsePolicyError, Policy};
