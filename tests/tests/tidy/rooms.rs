@@ -10,6 +10,7 @@ pub(crate) type Package = (&'static str, &'static [&'static str]);
 /// Every package with a library or a program of more than one file.
 pub(crate) const PACKAGES: &[Package] = &[
     ("runtime/src", &["start", "testing", "governor", "events", "kernel", "policy"]),
+    ("runtime/cli/src", &["demo", "command"]),
 ];
 
 /// The place of a file's room among the package's, from the top; None for a folder that is not listed.
