@@ -2,7 +2,7 @@
 //!
 //! Invariant: who has [entered](enter) is the only one that uses the [`Budget`]. Atomics only, no lock.
 
-use crate::policy::budget::Budget;
+use crate::policy::budget::{Budget, Refaults, Walks};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 // All orderings are SeqCst: these are slow paths, and who settles the bounds reasons about several variables at once.
@@ -50,14 +50,16 @@ pub(super) fn stuck_is_at_most(idle: u64) {
 }
 
 pub(super) fn load_budget() -> Budget {
-    let [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns] =
+    let [resident, away, left_at_ns, refaults, refaults_at_ns, walks, walks_at_ns] =
         BUDGET.each_ref().map(|field| field.load(Ordering::SeqCst));
-    Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns }
+    let refaults = Refaults { taken: refaults, at_ns: refaults_at_ns };
+    let walks = Walks { taken: walks, at_ns: walks_at_ns };
+    Budget { resident, away, left_at_ns, refaults, walks }
 }
 
 pub(super) fn store_budget(budget: Budget) {
-    let Budget { resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns } = budget;
-    let values = [resident, away, debt, at_ns, left_at_ns, walked_ns, paid_at_ns];
+    let Budget { resident, away, left_at_ns, refaults, walks } = budget;
+    let values = [resident, away, left_at_ns, refaults.taken, refaults.at_ns, walks.taken, walks.at_ns];
     BUDGET.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 

@@ -44,7 +44,7 @@ pub(super) fn give_back(book: Book) -> Option<ReleaseReport> {
     }
     books::set_stuck(stuck_after);
     if book == Book::New {
-        (budget.away, budget.debt) = (0, 0);
+        budget.forgive();
     }
     books::store_budget(budget);
     report

@@ -11,7 +11,7 @@ use crate::events::trace;
 use crate::kernel;
 use crate::kernel::cgroup::{self, Files};
 use crate::kernel::group_limit::{self, Access, Guard, Kernel};
-use crate::policy::limit::{self, Crossing, Limiter, Standing};
+use crate::policy::limit::{self, Crossing, Limiter, Rest, Share, Standing};
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Usage};
@@ -21,7 +21,7 @@ static LIMIT: AtomicU64 = AtomicU64::new(limit::NONE);
 /// The share of the control group's limit that is followed, in millionths; 0: the limit stays as it was set.
 static SHARE: AtomicU32 = AtomicU32::new(0);
 /// The fields of the [`Limiter`].
-static LIMITER: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static LIMITER: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 /// A limit that is followed is read again when memory has grown by so much.
 const READ_EVERY_BYTES: u64 = 4 << 20;
@@ -199,14 +199,15 @@ fn standing_of(usage: Usage) -> Standing {
 }
 
 fn load() -> Limiter {
-    let [stuck, share_ns, rest_ns, fails, above] =
+    let [stuck, share, share_at_ns, rest, rest_at_ns, fails, above] =
         LIMITER.each_ref().map(|field| field.load(Ordering::SeqCst));
-    Limiter { stuck, share_ns, rest_ns, fails, above: above != 0 }
+    let (share, rest) = (Share { taken: share, at_ns: share_at_ns }, Rest { taken: rest, at_ns: rest_at_ns });
+    Limiter { stuck, share, rest, fails, above: above != 0 }
 }
 
 fn store(limiter: Limiter) {
-    let Limiter { stuck, share_ns, rest_ns, fails, above } = limiter;
-    let values = [stuck, share_ns, rest_ns, fails, u64::from(above)];
+    let Limiter { stuck, share, rest, fails, above } = limiter;
+    let values = [stuck, share.taken, share.at_ns, rest.taken, rest.at_ns, fails, u64::from(above)];
     LIMITER.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Pure: sizes and time in, decision out. No locks. All arithmetic saturates.
 
+use super::token_bucket::TokenBucket;
 use core::fmt;
 use core::str::FromStr;
 
@@ -14,14 +15,18 @@ pub(crate) const NONE: u64 = u64::MAX;
 
 /// The least and most that is given back at a time.
 const STEP: (u64, u64) = (256 << 10, 4 << 20);
-/// While the limit is not kept, time between two attempts as a multiple of what the last took: they get 5 %.
+/// While the limit is not kept, attempts get one part in so many of the time: 5 %.
 const SHARE: u64 = 20;
-/// The first rest after an attempt that found little, as a multiple of what it took, and the least of it. Each further
-/// one doubles it.
+/// And after one that found little, one part in so many, or a rest of at least so long. Each further one doubles the rest.
 const REST: u64 = 100;
 const LEAST_REST_NS: u64 = 10_000_000;
-/// The longest rest.
+/// The longest wait for either.
 const MOST_REST_NS: u64 = 2_000_000_000;
+
+/// Nanoseconds that an attempt took. Nothing is allowed beforehand: an attempt waits until the one before is paid for.
+pub(crate) type Share = TokenBucket<1, SHARE, 0, { MOST_REST_NS / SHARE }>;
+/// Likewise, for attempts that found little.
+pub(crate) type Rest = TokenBucket<1, REST, 0, { MOST_REST_NS / REST }>;
 
 /// From here on memory is given back: 95 % of the limit.
 pub(crate) const fn trigger(limit: u64) -> u64 {
@@ -59,10 +64,10 @@ pub(crate) enum Crossing {
 pub(crate) struct Limiter {
     /// Idle bytes that could not leave when they should have.
     pub(crate) stuck: u64,
-    /// Before this, nothing is tried unless it can keep the limit.
-    pub(crate) share_ns: u64,
-    /// Before this, nothing is tried unless more has become idle.
-    pub(crate) rest_ns: u64,
+    /// Until this allows it, nothing is tried unless it can keep the limit.
+    pub(crate) share: Share,
+    /// Until this allows it, nothing is tried unless more has become idle.
+    pub(crate) rest: Rest,
     /// Attempts in a row that found little.
     pub(crate) fails: u64,
     pub(crate) above: bool,
@@ -75,8 +80,8 @@ impl Limiter {
         let loose = at.idle.saturating_sub(self.stuck).max(at.sure);
         let hopeful = loose >= step(at.limit);
         let enough = hopeful && loose >= at.total.saturating_sub(at.limit);
-        let wait = (is_before(now_ns, self.share_ns) && !enough)
-            || (is_before(now_ns, self.rest_ns) && !hopeful)
+        let wait = (!self.share.allows_at(now_ns) && !enough)
+            || (!self.rest.allows_at(now_ns) && !hopeful)
             || at.idle == 0;
         (!wait).then(|| over.saturating_add(step(at.limit)).min(at.idle))
     }
@@ -98,12 +103,11 @@ impl Limiter {
         self.stuck = after.idle;
         let poor = got < wanted / 2;
         if poor || after.total > after.limit {
-            self.share_ns = now_ns.saturating_add(took_ns.saturating_mul(SHARE).min(MOST_REST_NS));
+            self.share = Share::after_taking(took_ns, now_ns);
         }
         if poor {
-            let rest = took_ns.saturating_mul(REST).max(LEAST_REST_NS);
-            let rest = rest.saturating_mul(1 << self.fails.min(16)).min(MOST_REST_NS);
-            self.rest_ns = now_ns.saturating_add(rest);
+            let took_ns = took_ns.max(LEAST_REST_NS / REST).saturating_mul(1 << self.fails.min(16));
+            self.rest = Rest::after_taking(took_ns, now_ns);
             self.fails = self.fails.saturating_add(1);
         } else {
             self.fails = 0;
@@ -141,11 +145,6 @@ impl Limiter {
         }
         self.stuck.max(at.idle).saturating_add(step(at.limit))
     }
-}
-
-/// Whether a time has yet to come. One that is further away than any rest was set on a clock that has gone back since.
-fn is_before(now_ns: u64, time_ns: u64) -> bool {
-    (1..=MOST_REST_NS).contains(&time_ns.saturating_sub(now_ns))
 }
 
 /// A limit as the environment names it.
@@ -379,12 +378,13 @@ mod tests {
 
         #[test]
         fn no_numbers_panic_and_nothing_is_wanted_that_is_not_there(
-            sizes in any::<[u64; 4]>(), state in any::<[u64; 4]>(), times in any::<[u64; 3]>()
+            sizes in any::<[u64; 4]>(), state in any::<[u64; 6]>(), times in any::<[u64; 3]>()
         ) {
             let [limit, total, idle, sure] = sizes;
-            let [stuck, share_ns, rest_ns, fails] = state;
+            let [stuck, fails, taken, at_ns, rested, rested_at_ns] = state;
+            let (share, rest) = (Share { taken, at_ns }, Rest { taken: rested, at_ns: rested_at_ns });
             let standing = Standing { limit, total, idle, sure };
-            let mut limiter = Limiter { stuck, share_ns, rest_ns, fails, above: false };
+            let mut limiter = Limiter { stuck, share, rest, fails, above: false };
             if let Some(wanted) = limiter.wanted(standing, times[0]) {
                 prop_assert!(0 < wanted && wanted <= idle);
                 limiter.tried(wanted, standing, standing, times[1], times[2]);

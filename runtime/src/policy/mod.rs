@@ -8,11 +8,13 @@
 //! | `limit.rs` | what the soft memory limit demands, and its text form |
 //! | `budget.rs` | what refaults and looks in vain a policy may cost |
 //! | `pace.rs` | what time the background thread may take |
+//! | `token_bucket.rs` | when what was spent is paid for: the throttle of the three above |
 
 pub(crate) mod budget;
 pub(crate) mod goal;
 pub(crate) mod limit;
 pub(crate) mod pace;
 mod setting;
+pub(crate) mod token_bucket;
 
 pub use setting::{ParsePolicyError, Policy};
