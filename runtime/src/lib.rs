@@ -35,7 +35,8 @@
 //!
 //! # Hearing of it
 //! [`on_event`] calls back at releases, crossings of the limit and changes of maps; the feature `tracing` hands the same
-//! events to the `tracing` crate. [`idle`] helps a thread that is about to sleep, and [`testing`] has assertions for the
+//! events to the `tracing` crate. [`usage`] tells totals without a walk.
+//! [`flush_thread_cache`] helps a thread that is about to sleep, and [`testing`] has assertions for the
 //! tests of programs that care. If a variable above is set and [`Ebbtide`] is not the global allocator, one line on
 //! stderr says so at the first call of this crate or the first change of a map.
 //!
@@ -88,12 +89,15 @@ pub mod testing;
 
 pub use allocator::Ebbtide;
 pub use ebbtide_alloc::{
-    BlockReason, Blocked, BlockedList, KernelSupport, MemStats, ReleaseOptions, ReleaseReport, enter_sandbox,
+    BlockReason, Blocked, BlockedList, KernelSupport, MemStats, ReleaseOptions, ReleaseReport, Usage,
+    enter_sandbox,
 };
 pub use ebbtide_map::{ChangeKind, HashMap, HashSet, MapEvent, MapStats, hash_map, hash_set, std_api};
 pub use events::{Event, LimitCrossing, ReleaseCause, Subscription, dropped_events};
-pub use memory_limit::{follow_cgroup_limit, limit_from_cgroup, memory_limit, set_memory_limit};
-pub use policy::{ParsePolicyError, Policy};
+pub use memory_limit::{
+    follow_cgroup_limit, limit_from_cgroup, memory_limit, memory_limit_setting, set_memory_limit,
+};
+pub use policy::{LimitError, MemoryLimit, ParseLimitError, ParsePolicyError, Policy};
 
 /// Gives every idle page of the heap back to the operating system, and says what that did.
 ///
@@ -126,8 +130,8 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
     governor::release_as_asked(options)
 }
 
-/// Says that this thread is about to sleep: gives the free memory that its cache holds back to the heap, where other
-/// threads and releases can use it. A pool of a hundred threads may hold tens of MiB in such caches; a release reaches
+/// Gives the free memory that this thread's cache holds back to the heap, where other threads and releases can use it: for a
+/// thread that is about to sleep. A pool of a hundred threads may hold tens of MiB in such caches; a release reaches
 /// them too, all but one slot of each size, at the price of a pause of all threads that this call spares.
 ///
 /// What the policy in force thinks too much then leaves. Nothing else leaves by this call.
@@ -148,16 +152,39 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
 ///
 /// while sessions.rehash_step(256) > 0 {} // to the end, 256 buckets at a time
 /// assert_eq!(sessions.stats().old_buckets, 0);
-/// ebbtide::idle();
+/// ebbtide::flush_thread_cache();
 /// std::thread::park_timeout(std::time::Duration::from_millis(1));
 /// ```
 /// The workers of a tokio runtime call it whenever they run out of tasks (`examples/tokio.rs` shows the effect):
 /// ```ignore
-/// tokio::runtime::Builder::new_multi_thread().on_thread_park(ebbtide::idle).build()
+/// tokio::runtime::Builder::new_multi_thread().on_thread_park(ebbtide::flush_thread_cache).build()
 /// ```
-pub fn idle() {
+pub fn flush_thread_cache() {
     start::ensure();
     ebbtide_alloc::flush_thread_cache();
+}
+
+/// The former name of [`flush_thread_cache`], which says what it does.
+#[deprecated(since = "0.1.0", note = "it is called `flush_thread_cache` now")]
+pub fn idle() {
+    flush_thread_cache();
+}
+
+/// How much memory is handed out, resident and idle, from running totals: O(1), where [`mem_stats`] walks the heap. For
+/// metrics that are read often, and for programs that decide by themselves when to [`release`].
+///
+/// # Examples
+/// ```
+/// let usage = ebbtide::usage();
+/// if usage.idle() > 64 << 20 {
+///     ebbtide::free_os_memory();
+/// }
+/// assert!(usage.total() >= usage.resident);
+/// ```
+#[must_use]
+pub fn usage() -> Usage {
+    start::ensure();
+    ebbtide_alloc::usage()
 }
 
 /// Where the memory of the heap is now, in bytes. No thread is stopped for it.
@@ -248,7 +275,7 @@ pub fn policy() -> Policy {
 /// It emits the same events through the `tracing` crate, target `ebbtide`: `release` (info), `memory is above its limit`
 /// (warn) and `memory is below its limit again` (info), `map changed` (debug), with their numbers as fields. All that is
 /// said here of callbacks holds for the tracing subscriber: one that frees memory while it holds a lock which it takes again
-/// for every event could wait for itself. Under [`Policy::Background`](crate::Policy::Background) releases by policy come from a thread of their own.
+/// for every event could wait for itself. Under [`Policy::Background`] releases by policy come from a thread of their own.
 ///
 /// # Panics
 /// A callback that panics is called no more; one line on stderr says so, and whatever caused the event goes on. (With

@@ -32,30 +32,22 @@ use crate::events::ReleaseCause;
 use crate::events::trace::{self, Topics};
 use crate::kernel;
 use crate::kernel::group_limit::{self, Access};
-use crate::policy::Policy;
 use crate::policy::goal::{self, Action};
-use crate::policy::limit::Setting;
+use crate::policy::{LimitError, MemoryLimit, Policy};
 use ebbtide_alloc::{MemStats, ReleaseOptions, ReleaseReport};
 use excess::{Book, pressure_of};
 use settle::settle;
 
 /// Puts the environment's policy and limit in force, unless code named a policy already. Called once, when it is known what
 /// is traced.
-pub(crate) fn begin(from_environment: Policy, limit: Setting) {
+pub(crate) fn begin(from_environment: Policy, limit: MemoryLimit) {
     if trace::is_on(Topics::RELEASE) {
         quiet::begin();
     }
     ebbtide_alloc::set_pressure_hook(on_pressure);
     in_force::begin(from_environment);
-    match limit {
-        Setting::Off => {}
-        Setting::Bytes(bytes) => {
-            soft_limit::set(Some(bytes));
-        }
-        Setting::Cgroup(percent) => {
-            soft_limit::follow(percent * 10_000);
-        }
-    }
+    // What the environment names is a limit: it was read as one.
+    let _ = put_limit(limit);
     look_at_files();
     settle();
 }
@@ -71,10 +63,25 @@ pub(crate) fn set(policy: Policy) -> Policy {
     before
 }
 
-/// The limit has changed: does what it asks for now.
-pub(crate) fn limit_changed() {
+/// Puts `limit` in force, does what it asks for now, and returns the bytes of the one before.
+pub(crate) fn set_limit(limit: MemoryLimit) -> Result<Option<u64>, LimitError> {
+    let before = put_limit(limit)?;
     settle();
     review(Book::Kept);
+    Ok(before)
+}
+
+fn put_limit(limit: MemoryLimit) -> Result<Option<u64>, LimitError> {
+    Ok(match limit {
+        MemoryLimit::None => soft_limit::set(None),
+        MemoryLimit::Bytes(bytes) => soft_limit::set(Some(bytes)),
+        MemoryLimit::CgroupShare(share) => {
+            let share = MemoryLimit::millionths(share)?;
+            let before = soft_limit::current();
+            soft_limit::follow(share);
+            before
+        }
+    })
 }
 
 /// For calls that the program makes itself: files may be opened here that are only read again elsewhere. Returns whether

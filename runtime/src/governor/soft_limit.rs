@@ -11,6 +11,7 @@ use crate::events::trace;
 use crate::kernel;
 use crate::kernel::cgroup::{self, Files};
 use crate::kernel::group_limit::{self, Access, Guard, Kernel};
+use crate::policy::MemoryLimit;
 use crate::policy::limit::{self, Crossing, Limiter, Rest, Share, Standing};
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -29,6 +30,14 @@ const READ_EVERY_BYTES: u64 = 4 << 20;
 /// The limit in bytes.
 pub(crate) fn current() -> Option<u64> {
     Some(LIMIT.load(Ordering::SeqCst)).filter(|limit| *limit != limit::NONE)
+}
+
+/// The limit as it was set: in bytes, or as the share that is followed.
+pub(crate) fn setting() -> MemoryLimit {
+    match SHARE.load(Ordering::SeqCst) {
+        0 => current().into(),
+        share => MemoryLimit::of_millionths(share),
+    }
 }
 
 /// Puts a limit in force and returns the one before. The caller has the heap reviewed.

@@ -1,4 +1,4 @@
-//! [`Limiter`]: the arithmetic of the soft memory limit, and [`Setting`], its text form.
+//! [`Limiter`]: the arithmetic of the soft memory limit.
 //!
 //! The limit is on all that is resident of heap and tables. From 95 % of it on, whoever takes more pages first gives
 //! idle ones back. Two things bound what that costs when it cannot be kept: a share of the time, and a rest after each
@@ -7,8 +7,6 @@
 //! Pure: sizes and time in, decision out. No locks. All arithmetic saturates.
 
 use super::token_bucket::TokenBucket;
-use core::fmt;
-use core::str::FromStr;
 
 /// No limit.
 pub(crate) const NONE: u64 = u64::MAX;
@@ -147,69 +145,6 @@ impl Limiter {
     }
 }
 
-/// A limit as the environment names it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Setting {
-    #[default]
-    Off,
-    Bytes(u64),
-    /// So many percent of the control group's limit, from 1 to 100.
-    Cgroup(u32),
-}
-
-/// Why a text is not a [`Setting`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ParseLimitError {
-    Unknown,
-    TooLarge,
-    Percentage,
-}
-
-impl fmt::Display for ParseLimitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => "expected bytes as in 512MiB (B, KiB, MiB, GiB, TiB), cgroup:90% or off",
-            Self::TooLarge => "more bytes than 64 bits can count",
-            Self::Percentage => "expected a whole number from 1 to 100 and %, as in cgroup:90%",
-        })
-    }
-}
-
-impl FromStr for Setting {
-    type Err = ParseLimitError;
-
-    /// Reads the text form. It allocates nothing.
-    fn from_str(text: &str) -> Result<Self, ParseLimitError> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        if let Some(share) = text.strip_prefix("cgroup:") {
-            let percent = share.strip_suffix('%').and_then(whole_number).and_then(Result::ok);
-            let percent = percent.and_then(|percent| u32::try_from(percent).ok());
-            let percent = percent.filter(|percent| (1..=100).contains(percent));
-            return percent.map(Self::Cgroup).ok_or(ParseLimitError::Percentage);
-        }
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, suffix) = text.split_at(digits);
-        let shift = match suffix {
-            "" | "B" => 0,
-            "KiB" => 10,
-            "MiB" => 20,
-            "GiB" => 30,
-            "TiB" => 40,
-            _ => return Err(ParseLimitError::Unknown),
-        };
-        let number = whole_number(number).ok_or(ParseLimitError::Unknown)??;
-        number.checked_mul(1 << shift).map(Self::Bytes).ok_or(ParseLimitError::TooLarge)
-    }
-}
-
-/// `None`: these are no digits.
-fn whole_number(text: &str) -> Option<Result<u64, ParseLimitError>> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().map_err(|_| ParseLimitError::TooLarge))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,36 +281,7 @@ mod tests {
         assert_eq!(limiter.crossing(at(LIMIT, 0)), None);
     }
 
-    #[test]
-    fn texts_are_read() {
-        let read = |text: &str| text.parse::<Setting>();
-        assert_eq!(read("off"), Ok(Setting::Off));
-        assert_eq!(read("512MiB"), Ok(Setting::Bytes(512 * MIB)));
-        assert_eq!(read("0"), Ok(Setting::Bytes(0)));
-        assert_eq!(read("7B"), Ok(Setting::Bytes(7)));
-        assert_eq!(read("3KiB"), Ok(Setting::Bytes(3072)));
-        assert_eq!(read("2TiB"), Ok(Setting::Bytes(2 << 40)));
-        assert_eq!(read("18446744073709551615"), Ok(Setting::Bytes(u64::MAX)));
-        assert_eq!(read("cgroup:90%"), Ok(Setting::Cgroup(90)));
-        for text in ["", "MiB", "-1", "+1", "1.5GiB", "512MB", "512mib", "512 MiB", "Off", "cgroup", "1e9"] {
-            assert_eq!(read(text), Err(ParseLimitError::Unknown), "{text:?}");
-        }
-        for text in ["18446744073709551616", "16777216TiB", "99999999999999999999999KiB"] {
-            assert_eq!(read(text), Err(ParseLimitError::TooLarge), "{text:?}");
-        }
-        let wrong =
-            ["", "%", "0%", "101%", "90", "9.5%", "-1%", "+5%", "4294967386%", "99999999999999999999999%"];
-        for share in wrong {
-            assert_eq!(read(&format!("cgroup:{share}")), Err(ParseLimitError::Percentage), "{share:?}");
-        }
-    }
-
     proptest! {
-        #[test]
-        fn no_text_panics(text in ".{0,40}") {
-            let _ = text.parse::<Setting>();
-        }
-
         #[test]
         fn no_numbers_panic_and_nothing_is_wanted_that_is_not_there(
             sizes in any::<[u64; 4]>(), state in any::<[u64; 6]>(), times in any::<[u64; 3]>()

@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `setting.rs` | [`Policy`] and its text form |
 //! | `goal.rs` | how many bytes a policy wants to leave now |
-//! | `limit.rs` | what the soft memory limit demands, and its text form |
+//! | `memory_limit.rs` | [`MemoryLimit`] and its text form |
+//! | `limit.rs` | what the soft memory limit demands |
 //! | `budget.rs` | what refaults and looks in vain a policy may cost |
 //! | `pace.rs` | what time the background thread may take |
 //! | `token_bucket.rs` | when what was spent is paid for: the throttle of the three above |
@@ -13,8 +14,10 @@
 pub(crate) mod budget;
 pub(crate) mod goal;
 pub(crate) mod limit;
+mod memory_limit;
 pub(crate) mod pace;
 mod setting;
 pub(crate) mod token_bucket;
 
+pub use memory_limit::{LimitError, MemoryLimit, ParseLimitError};
 pub use setting::{ParsePolicyError, Policy};

@@ -15,6 +15,7 @@ use core::str::FromStr;
 /// assert_eq!(Policy::Off.to_string(), "off");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Policy {
     /// Nothing leaves until [`free_os_memory`](crate::free_os_memory) or [`release`](crate::release) is called, or a
     /// [memory limit](crate::set_memory_limit) demands it. This is stricter than Go's `GOGC=off`, under which the
@@ -82,6 +83,13 @@ impl fmt::Display for Policy {
 }
 
 /// Why a text is not a [`Policy`].
+///
+/// # Examples
+/// ```
+/// use ebbtide::{ParsePolicyError, Policy};
+///
+/// assert_eq!("percent:many".parse::<Policy>(), Err(ParsePolicyError::Percentage));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParsePolicyError {

@@ -5,8 +5,7 @@
 use crate::events::trace::Topics;
 use crate::kernel;
 use crate::kernel::line::Line;
-use crate::policy::limit::{ParseLimitError, Setting};
-use crate::policy::{ParsePolicyError, Policy};
+use crate::policy::{MemoryLimit, ParseLimitError, ParsePolicyError, Policy};
 
 /// The longest part of an unreadable value that is shown.
 const SHOWN: usize = 80;
@@ -22,11 +21,11 @@ pub(super) fn policy() -> Policy {
 }
 
 /// The limit that `EBBTIDE_MEMORY_LIMIT` names.
-pub(super) fn limit() -> Setting {
+pub(super) fn limit() -> MemoryLimit {
     kernel::with_variable(c"EBBTIDE_MEMORY_LIMIT", |value| {
         read_limit(value).unwrap_or_else(|complaint| {
             complaint.emit();
-            Setting::Off
+            MemoryLimit::None
         })
     })
 }
@@ -82,10 +81,10 @@ fn read_policy(value: Option<&[u8]>) -> Result<Policy, Line> {
 }
 
 #[expect(clippy::result_large_err, reason = "no box before main")]
-fn read_limit(value: Option<&[u8]>) -> Result<Setting, Line> {
+fn read_limit(value: Option<&[u8]>) -> Result<MemoryLimit, Line> {
     let value = value.unwrap_or_default().trim_ascii();
     if value.is_empty() {
-        return Ok(Setting::Off);
+        return Ok(MemoryLimit::None);
     }
     let read = core::str::from_utf8(value).map_err(|_| ParseLimitError::Unknown).and_then(str::parse);
     read.map_err(|reason| {
@@ -180,10 +179,10 @@ mod tests {
     #[test]
     fn limits_are_read() {
         let read = |text: &str| read_limit(Some(text.as_bytes())).ok().expect(text);
-        assert_eq!(read_limit(None).ok(), Some(Setting::Off));
-        assert_eq!((read(""), read("off")), (Setting::Off, Setting::Off));
-        assert_eq!(read(" 512MiB "), Setting::Bytes(512 << 20));
-        assert_eq!(read("cgroup:90%"), Setting::Cgroup(90));
+        assert_eq!(read_limit(None).ok(), Some(MemoryLimit::None));
+        assert_eq!((read(""), read("off")), (MemoryLimit::None, MemoryLimit::None));
+        assert_eq!(read(" 512MiB "), MemoryLimit::Bytes(512 << 20));
+        assert_eq!(read("cgroup:90%"), MemoryLimit::CgroupShare(0.9));
         assert_eq!(
             complaint(read_limit(Some(b"much"))),
             "ebbtide: EBBTIDE_MEMORY_LIMIT=\"much\" ignored: expected bytes as in 512MiB (B, KiB, MiB, GiB, TiB), \
