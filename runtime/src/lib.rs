@@ -35,7 +35,7 @@
 //!
 //! # Hearing of it
 //! [`on_event`] calls back at releases, crossings of the limit and changes of maps; the feature `tracing` hands the same
-//! events to the `tracing` crate. [`usage`] tells totals without a walk.
+//! events to the `tracing` crate, and the feature `serde` makes them records. [`usage`] tells totals without a walk.
 //! [`flush_thread_cache`] helps a thread that is about to sleep, and [`testing`] has assertions for the
 //! tests of programs that care. If a variable above is set and [`Ebbtide`] is not the global allocator, one line on
 //! stderr says so at the first call of this crate or the first change of a map.

@@ -12,6 +12,8 @@
 #[cfg(feature = "tracing")]
 mod emit;
 mod event;
+#[cfg(feature = "serde")]
+mod serialize;
 mod subscribers;
 pub(crate) mod trace;
 

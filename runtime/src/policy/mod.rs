@@ -16,6 +16,8 @@ pub(crate) mod goal;
 pub(crate) mod limit;
 mod memory_limit;
 pub(crate) mod pace;
+#[cfg(feature = "serde")]
+mod serialize;
 mod setting;
 pub(crate) mod token_bucket;
 
