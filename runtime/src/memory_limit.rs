@@ -7,12 +7,13 @@ use crate::start;
 /// Sets the soft memory limit and returns the previous one in bytes, if there was one.
 ///
 /// The limit is a [`MemoryLimit`]: bytes, a share of the control group's, which is then
-/// [followed](follow_cgroup_limit), or none. An `Option<u64>` is one in bytes, or none; `u64::MAX` is none, too. To put a limit
-/// back later that may have been a share, ask for it by [`memory_limit_setting`] before.
+/// [followed](follow_cgroup_limit), or none. An `Option<u64>` is one in bytes, or none; `u64::MAX` is none, too. What is
+/// returned does not tell a share from bytes; [`memory_limit_setting`] does.
 ///
 /// The limit is on what is resident of the heap and of the allocator's tables: `heap_sys - heap_released +
-/// metadata_sys` of [`MemStats`](crate::MemStats). From 95 % of it on, allocations that need more pages first give idle ones back, as many
-/// as they take, under every policy. Thread stacks, the program's text and mappings of other libraries do not count.
+/// metadata_sys` of [`MemStats`](crate::MemStats). From 95 % of it on, allocations that need more pages first give idle
+/// ones back, as many as they take, under every policy. Thread stacks, the program's text and mappings of other libraries do
+/// not count.
 ///
 /// It is soft: no allocation fails by it. When more is in use than it allows, attempts to get below take 5 % of the time
 /// at most while idle memory comes and goes, and ever less when nothing can leave; memory that becomes idle then leaves
@@ -92,8 +93,8 @@ pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
 }
 
 /// Has the soft memory limit follow `ratio` of the control group's: as [`limit_from_cgroup`], and read again as memory
-/// grows (at most each 20 ms), and every ten seconds under [`Policy::Background`](crate::Policy::Background). Returns the limit that is in force now;
-/// [`set_memory_limit`] ends it. [`MemoryLimit::CgroupShare`] and `EBBTIDE_MEMORY_LIMIT=cgroup:90%` do the same.
+/// grows (at most each 20 ms), and every ten seconds under [`Policy::Background`](crate::Policy::Background). Returns the
+/// limit that is in force now; [`set_memory_limit`] ends it. [`MemoryLimit::CgroupShare`] and `EBBTIDE_MEMORY_LIMIT=cgroup:90%` do the same.
 ///
 /// # What is held open
 /// Up to 16 files of limits, those of the nearest groups, so that an allocation that reads them again opens nothing. Their

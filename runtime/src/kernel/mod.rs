@@ -13,7 +13,7 @@
 //!
 //! | where | calls |
 //! |---|---|
-//! | any allocation or free that meets a bound ([`on_pressure`](crate::governor)) | `clock_gettime` (in the vDSO), those of the allocator's release (`prctl(PR_GET_SECCOMP)` before any but the basic ones), `futex` to wake the background thread |
+//! | any allocation or free that meets a bound (`on_pressure` of the governor) | `clock_gettime` (in the vDSO), those of the allocator's release (`prctl(PR_GET_SECCOMP)` before any but the basic ones), `futex` to wake the background thread |
 //! | the same, while a control group's limit is followed, at most each 20 ms | `prctl(PR_GET_SECCOMP)`; `fstat` and `pread64` of files that are open already |
 //! | the same, with `EBBTIDE_TRACE` | `write` to stderr; with `release`: the calls of the line above for `/proc/self/statm` |
 //! | the first idle memory under `Policy::Background` | what `pthread_create` calls (`mmap`, `mprotect`, `clone3`, `rt_sigprocmask`), then `prctl(PR_SET_NAME)` on the thread |

@@ -19,7 +19,7 @@ pub(crate) mod pace;
 #[cfg(feature = "serde")]
 mod serialize;
 mod setting;
-pub(crate) mod token_bucket;
+mod token_bucket;
 
 pub use memory_limit::{LimitError, MemoryLimit, ParseLimitError};
 pub use setting::{ParsePolicyError, Policy};
