@@ -291,7 +291,7 @@ fn churn_under(limited: bool, time: Duration) -> Vec<f64> {
     ebbtide::set_policy(Policy::Off);
     let before = rss();
     if limited {
-        ebbtide::set_memory_limit(Some(LIMIT as u64));
+        ebbtide::set_memory_limit(Some(LIMIT as u64)).expect("a limit in bytes");
     }
     let (stop, requests) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut highest, mut live) = (0, 0);

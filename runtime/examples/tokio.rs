@@ -1,5 +1,5 @@
-//! A tokio runtime whose workers call `ebbtide::idle` before they sleep, beside one whose workers do not: what their
-//! caches hold when the work is done, and what the process has resident.
+//! A tokio runtime whose workers call `ebbtide::flush_thread_cache` before they sleep, beside one whose workers do not:
+//! what their caches hold when the work is done, and what the process has resident.
 //!
 //! `cargo run --release -p ebbtide --example tokio`
 
@@ -42,7 +42,7 @@ fn runtime(hint: bool) -> std::io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(WORKERS);
     if hint {
-        builder.on_thread_park(ebbtide::idle);
+        builder.on_thread_park(ebbtide::flush_thread_cache);
     }
     builder.build()
 }

@@ -35,7 +35,8 @@
 //!
 //! # Hearing of it
 //! [`on_event`] calls back at releases, crossings of the limit and changes of maps; the feature `tracing` hands the same
-//! events to the `tracing` crate. [`idle`] helps a thread that is about to sleep, and [`testing`] has assertions for the
+//! events to the `tracing` crate, and the feature `serde` makes them records. [`usage`] tells totals without a walk.
+//! [`flush_thread_cache`] helps a thread that is about to sleep, and [`testing`] has assertions for the
 //! tests of programs that care. If a variable above is set and [`Ebbtide`] is not the global allocator, one line on
 //! stderr says so at the first call of this crate or the first change of a map.
 //!
@@ -77,33 +78,26 @@
 //! few atomics, since policy runs on threads that are freeing memory. Its start-up, its hook and its trace lines neither
 //! allocate nor panic.
 
-mod activation;
-mod background;
-mod budget;
-mod cgroup;
-mod environment;
+mod allocator;
 mod events;
-mod global;
 mod governor;
-mod group_limit;
-mod init;
-mod limit;
-mod line;
-mod os;
-mod pace;
+mod kernel;
+mod memory_limit;
 mod policy;
-mod quiet;
-mod soft_limit;
+mod start;
 pub mod testing;
-mod trace;
 
+pub use allocator::Ebbtide;
 pub use ebbtide_alloc::{
-    BlockReason, Blocked, BlockedList, KernelSupport, MemStats, ReleaseOptions, ReleaseReport, enter_sandbox,
+    BlockReason, Blocked, BlockedList, KernelSupport, MemStats, ReleaseOptions, ReleaseReport, Usage,
+    enter_sandbox,
 };
 pub use ebbtide_map::{ChangeKind, HashMap, HashSet, MapEvent, MapStats, hash_map, hash_set, std_api};
-pub use events::{Event, LimitCrossing, ReleaseCause, Subscription, dropped_events, on_event};
-pub use global::Ebbtide;
-pub use policy::{ParsePolicyError, Policy};
+pub use events::{Event, LimitCrossing, ReleaseCause, Subscription, dropped_events};
+pub use memory_limit::{
+    follow_cgroup_limit, limit_from_cgroup, memory_limit, memory_limit_setting, set_memory_limit,
+};
+pub use policy::{LimitError, MemoryLimit, ParseLimitError, ParsePolicyError, Policy};
 
 /// Gives every idle page of the heap back to the operating system, and says what that did.
 ///
@@ -132,12 +126,12 @@ pub fn free_os_memory() -> ReleaseReport {
 /// println!("{} bytes left", report.released_bytes);
 /// ```
 pub fn release(options: ReleaseOptions) -> ReleaseReport {
-    init::ensure();
+    start::ensure();
     governor::release_as_asked(options)
 }
 
-/// Says that this thread is about to sleep: gives the free memory that its cache holds back to the heap, where other
-/// threads and releases can use it. A pool of a hundred threads may hold tens of MiB in such caches; a release reaches
+/// Gives the free memory that this thread's cache holds back to the heap, where other threads and releases can use it: for a
+/// thread that is about to sleep. A pool of a hundred threads may hold tens of MiB in such caches; a release reaches
 /// them too, all but one slot of each size, at the price of a pause of all threads that this call spares.
 ///
 /// What the policy in force thinks too much then leaves. Nothing else leaves by this call.
@@ -158,16 +152,39 @@ pub fn release(options: ReleaseOptions) -> ReleaseReport {
 ///
 /// while sessions.rehash_step(256) > 0 {} // to the end, 256 buckets at a time
 /// assert_eq!(sessions.stats().old_buckets, 0);
-/// ebbtide::idle();
+/// ebbtide::flush_thread_cache();
 /// std::thread::park_timeout(std::time::Duration::from_millis(1));
 /// ```
 /// The workers of a tokio runtime call it whenever they run out of tasks (`examples/tokio.rs` shows the effect):
 /// ```ignore
-/// tokio::runtime::Builder::new_multi_thread().on_thread_park(ebbtide::idle).build()
+/// tokio::runtime::Builder::new_multi_thread().on_thread_park(ebbtide::flush_thread_cache).build()
 /// ```
-pub fn idle() {
-    init::ensure();
+pub fn flush_thread_cache() {
+    start::ensure();
     ebbtide_alloc::flush_thread_cache();
+}
+
+/// The former name of [`flush_thread_cache`], which says what it does.
+#[deprecated(since = "0.1.0", note = "it is called `flush_thread_cache` now")]
+pub fn idle() {
+    flush_thread_cache();
+}
+
+/// How much memory is handed out, resident and idle, from running totals: O(1), where [`mem_stats`] walks the heap. For
+/// metrics that are read often, and for programs that decide by themselves when to [`release`].
+///
+/// # Examples
+/// ```
+/// let usage = ebbtide::usage();
+/// if usage.idle() > 64 << 20 {
+///     ebbtide::free_os_memory();
+/// }
+/// assert!(usage.total() >= usage.resident);
+/// ```
+#[must_use]
+pub fn usage() -> Usage {
+    start::ensure();
+    ebbtide_alloc::usage()
 }
 
 /// Where the memory of the heap is now, in bytes. No thread is stopped for it.
@@ -179,13 +196,8 @@ pub fn idle() {
 /// ```
 #[must_use]
 pub fn mem_stats() -> MemStats {
-    init::ensure();
-    if governor::look_at_files() {
-        governor::settle();
-    }
-    let mut stats = ebbtide_alloc::mem_stats();
-    stats.limit = soft_limit::current();
-    stats
+    start::ensure();
+    governor::mem_stats()
 }
 
 /// The numbers of every named map that is alive, and one row without a name for all other maps together.
@@ -203,7 +215,7 @@ pub fn mem_stats() -> MemStats {
 /// ```
 #[must_use]
 pub fn map_stats() -> Vec<MapStats> {
-    init::ensure();
+    start::ensure();
     ebbtide_map::map_stats()
 }
 
@@ -219,7 +231,7 @@ pub fn map_stats() -> Vec<MapStats> {
 /// ebbtide::set_policy(before);
 /// ```
 pub fn set_policy(policy: Policy) -> Policy {
-    init::ensure();
+    start::ensure();
     governor::set(policy)
 }
 
@@ -231,110 +243,67 @@ pub fn set_policy(policy: Policy) -> Policy {
 /// ```
 #[must_use]
 pub fn policy() -> Policy {
-    init::ensure();
+    start::ensure();
     governor::current()
 }
 
-/// Sets the soft memory limit in bytes, or none, and returns the previous one. `u64::MAX` is none.
+/// Calls `callback` for each [`Event`] from now on: releases, crossings of the soft limit, and maps that went over to
+/// another bucket array. There may be any number of callbacks; each lasts as long as its [`Subscription`]. In which
+/// order they are called is not defined.
 ///
-/// The limit is on what is resident of the heap and of the allocator's tables: `heap_sys - heap_released +
-/// metadata_sys` of [`MemStats`]. From 95 % of it on, allocations that need more pages first give idle ones back, as many
-/// as they take, under every policy. Thread stacks, the program's text and mappings of other libraries do not count.
+/// # Where callbacks run
+/// On the thread that caused the event, before it goes on:
+/// - a release that the program asked for: on the thread that asked;
+/// - a release by policy or limit, and a crossing: on the thread whose free or allocation brought it about, so **inside
+///   that call**, or on the background thread, which has a stack of 1 MiB and all signals blocked;
+/// - a change of a map: on the thread that wrote to it, which has the map borrowed, and the shard of a concurrent map
+///   locked. Unnamed maps are only told of when the change took long enough to be timed (tables above some KiB).
 ///
-/// It is soft: no allocation fails by it. When more is in use than it allows, attempts to get below take 5 % of the time
-/// at most while idle memory comes and goes, and ever less when nothing can leave; memory that becomes idle then leaves
-/// soon. With `EBBTIDE_TRACE=limit` each crossing is one line. What is above the limit when this is called leaves by
-/// this call, if it can.
+/// No lock of ebbtide's allocator is held, so a callback may allocate, free, log, and call any function of this crate.
+/// But the *program's* locks may be held: a callback that waits for a lock which some thread holds while it frees memory
+/// can wait for ever. Counters, channels and `try_lock` are safe. It may also run while a thread ends, when thread
+/// locals are gone, or before `main`. It should be short: the thread waits for it.
+///
+/// A callback does not hear of what it causes itself, on its own thread: these events are counted by
+/// [`dropped_events`]. Only the last crossing of the limit among them is told afterwards. A callback may subscribe and
+/// unsubscribe, itself included.
+///
+/// The child of a fork keeps the subscriptions. If the fork was made in a callback, the child's copy of the call goes on,
+/// and its thread hears of events again once that returns.
+///
+/// # The feature `tracing`
+/// It emits the same events through the `tracing` crate, target `ebbtide`: `release` (info), `memory is above its limit`
+/// (warn) and `memory is below its limit again` (info), `map changed` (debug), with their numbers as fields. All that is
+/// said here of callbacks holds for the tracing subscriber: one that frees memory while it holds a lock which it takes again
+/// for every event could wait for itself. Under [`Policy::Background`] releases by policy come from a thread of their own.
+///
+/// # Panics
+/// A callback that panics is called no more; one line on stderr says so, and whatever caused the event goes on. (With
+/// `panic = "abort"` the process ends, as with every panic.)
 ///
 /// # Complexity
-/// Without a limit one comparison on the slow paths that take pages. With one, a few loads more.
+/// Without a subscriber an event costs one load. Nothing is added to allocations and frees.
 ///
 /// # Examples
 /// ```
-/// let before = ebbtide::set_memory_limit(Some(512 << 20));
-/// assert_eq!(ebbtide::memory_limit(), Some(512 << 20));
-/// ebbtide::set_memory_limit(before);
+/// use ebbtide::{Event, ReleaseCause};
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// static BY_POLICY: AtomicU64 = AtomicU64::new(0);
+///
+/// let subscription = ebbtide::on_event(|event| match event {
+///     Event::Release { cause: ReleaseCause::Policy, report, .. } => {
+///         BY_POLICY.fetch_add(report.released_bytes, Ordering::Relaxed);
+///     }
+///     Event::Map(change) => println!("map {:?}: {:?}", change.name, change.kind),
+///     _ => {}
+/// });
+/// ebbtide::free_os_memory();
+/// drop(subscription); // from here on it is called no more
 /// ```
-pub fn set_memory_limit(limit: Option<u64>) -> Option<u64> {
-    init::ensure();
-    let before = soft_limit::set(limit);
-    governor::limit_changed();
-    before
-}
-
-/// The soft memory limit in bytes, if there is one.
-///
-/// # Examples
-/// ```
-/// assert_eq!(ebbtide::mem_stats().limit, ebbtide::memory_limit());
-/// ```
-#[must_use]
-pub fn memory_limit() -> Option<u64> {
-    init::ensure();
-    soft_limit::current()
-}
-
-/// What `ratio` of the memory limit of this process's control group is, in bytes: the least of `memory.max` and
-/// `memory.high` (version 2) or `memory.limit_in_bytes` (version 1), of its own group and of all above it. It only
-/// looks; [`follow_cgroup_limit`] puts it in force.
-///
-/// `None` if there is no such limit, if it cannot be read (one line on stderr says so, once), or if `ratio` is not above
-/// 0 and at most 1.
-///
-/// # Examples
-/// ```
-/// if let Some(limit) = ebbtide::limit_from_cgroup(0.9) {
-///     ebbtide::set_memory_limit(Some(limit));
-/// }
-/// ```
-#[must_use]
-pub fn limit_from_cgroup(ratio: f64) -> Option<u64> {
-    soft_limit::of_cgroup(millionths(ratio)?)
-}
-
-/// Has the soft memory limit follow `ratio` of the control group's: as [`limit_from_cgroup`], and read again as memory
-/// grows (at most each 20 ms), and every ten seconds under [`Policy::Background`]. Returns the limit that is in force now;
-/// [`set_memory_limit`] ends it. `EBBTIDE_MEMORY_LIMIT=cgroup:90%` does the same.
-///
-/// # What is held open
-/// Up to 16 files of limits, those of the nearest groups, so that an allocation that reads them again opens nothing. Their
-/// descriptors have numbers from 500 on (where `RLIMIT_NOFILE` allows that) and are closed on `exec`. A program may close
-/// them: they are told from files of its own, and opened again by the next call of this one, [`set_policy`],
-/// [`free_os_memory`], [`release`] or [`mem_stats`], or by the background thread. The same calls find the group again, at
-/// most every two seconds, when the process was moved to another.
-///
-/// A program that closes descriptors which it did not open should do so while no other thread runs, the background thread of
-/// [`Policy::Background`] included, which opens and closes files: a number that it gives to a file of its own at the very
-/// moment when a file is closed here may be closed with it.
-///
-/// # What is not lost
-/// A file that cannot be read, for want of descriptors or rights, keeps its last limit. Only a file that says `max` or is not
-/// there means that there is none. While nothing is known of the group's limit, the limit in force stays, one that
-/// [`set_memory_limit`] has set included, and this call returns it. The files are tried again later, and one line on stderr
-/// says why they could not be read. With `EBBTIDE_MEMORY_LIMIT=cgroup:90%` that means no limit until they can be. Where no hierarchy
-/// of control groups is mounted, nothing is known either.
-/// A process that locks itself in by a filter of system calls (seccomp) after the start keeps the limit that it has: from
-/// then on no file is read.
-///
-/// A `ratio` that is not above 0 and at most 1 changes nothing.
-///
-/// # Examples
-/// ```
-/// let limit = ebbtide::follow_cgroup_limit(0.9);
-/// assert_eq!(ebbtide::memory_limit(), limit);
-/// ```
-pub fn follow_cgroup_limit(ratio: f64) -> Option<u64> {
-    init::ensure();
-    let Some(share) = millionths(ratio) else { return soft_limit::current() };
-    let limit = soft_limit::follow(share);
-    governor::limit_changed();
-    limit
-}
-
-fn millionths(ratio: f64) -> Option<u32> {
-    let share = (ratio * 1e6).round();
-    // Not a number is in no range.
-    (1.0..=1e6).contains(&share).then_some(share as u32)
+pub fn on_event(callback: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
+    start::ensure();
+    events::subscribe(callback)
 }
 
 /// Whether [`Ebbtide`] really is the global allocator of this program. It allocates one object to find out.
@@ -348,6 +317,6 @@ fn millionths(ratio: f64) -> Option<u32> {
 /// ```
 #[must_use]
 pub fn is_active() -> bool {
-    init::ensure();
-    activation::is_active()
+    start::ensure();
+    governor::is_active()
 }

@@ -88,12 +88,12 @@ fn the_limit_tells_when_live_data_passes_it_and_when_it_is_below_again() {
             log.lock().expect("free").push((crossing, limit, total));
         }
     });
-    ebbtide::set_memory_limit(Some(64 * MIB));
+    ebbtide::set_memory_limit(Some(64 * MIB)).expect("a limit in bytes");
     let live: Vec<Vec<u8>> = (0..1600).map(|_| vec![1; 64 << 10]).collect();
     drop(live);
     // Freeing brought it just below the limit; this looks again.
-    ebbtide::set_memory_limit(Some(64 * MIB));
-    ebbtide::set_memory_limit(None);
+    ebbtide::set_memory_limit(Some(64 * MIB)).expect("a limit in bytes");
+    ebbtide::set_memory_limit(None).expect("a limit in bytes");
     drop(subscription);
     let seen = seen.lock().expect("free");
     let [(up, limit, above), (down, .., below)] = seen[..] else { panic!("{seen:?}") };
@@ -118,14 +118,14 @@ fn a_crossing_that_a_callback_brings_about_is_told_after_it() {
             live.extend((0..1600).map(|_| vec![1_u8; 64 << 10]));
         } else {
             live.clear();
-            ebbtide::set_memory_limit(Some(64 * MIB));
+            ebbtide::set_memory_limit(Some(64 * MIB)).expect("a limit in bytes");
         }
     });
-    ebbtide::set_memory_limit(Some(64 * MIB));
+    ebbtide::set_memory_limit(Some(64 * MIB)).expect("a limit in bytes");
     seen.lock().expect("free").clear();
     ebbtide::free_os_memory();
     let told = std::mem::take(&mut *seen.lock().expect("free"));
-    ebbtide::set_memory_limit(None);
+    ebbtide::set_memory_limit(None).expect("a limit in bytes");
     drop(subscription);
     assert_eq!(told, [None, Some(LimitCrossing::Above)]);
 }

@@ -1,4 +1,4 @@
-//! `idle`: what a thread's cache holds goes back to the heap. One test, so that nothing else allocates meanwhile.
+//! `flush_thread_cache`: what a thread's cache holds goes back to the heap. One test, so that nothing else allocates meanwhile.
 
 use ebbtide::{BlockReason, Policy};
 use std::sync::{Arc, Barrier};
@@ -43,17 +43,19 @@ fn cached_while_asleep(before_sleep: fn()) -> u64 {
 #[test]
 fn a_thread_that_says_it_sleeps_caches_nothing() {
     ebbtide::set_policy(Policy::Off);
-    ebbtide::idle();
+    ebbtide::flush_thread_cache();
     let own = ebbtide::mem_stats().heap_cached;
     let without = cached_while_asleep(|| {});
-    let with = cached_while_asleep(ebbtide::idle);
+    let with = cached_while_asleep(ebbtide::flush_thread_cache);
     assert!(without >= own + THREADS as u64 * 200 * KIB, "{without} beside {own}");
     // What this thread and the barriers took since: some slots of a few sizes.
     assert!(with <= own + 256 * KIB, "{with} beside {own}");
 
     // It may be called at any time, and more than once.
     fill_cache();
-    ebbtide::idle();
-    ebbtide::idle();
+    ebbtide::flush_thread_cache();
+    ebbtide::flush_thread_cache();
     fill_cache();
+    #[expect(deprecated, reason = "its former name still works")]
+    ebbtide::idle();
 }

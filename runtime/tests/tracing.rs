@@ -88,12 +88,12 @@ fn tracing_sees_every_event_with_its_fields() {
     ebbtide::set_policy(Policy::Off);
     seen();
 
-    ebbtide::set_memory_limit(Some(64 << 20));
+    ebbtide::set_memory_limit(Some(64 << 20)).expect("a limit in bytes");
     let live: Vec<Vec<u8>> = (0..1600).map(|_| vec![1; 64 << 10]).collect();
     let line = one(&seen(), "WARN ebbtide message=memory is above its limit ");
     assert!(line.contains(" limit=67108864 total="), "{line}");
     drop(live);
-    ebbtide::set_memory_limit(None);
+    ebbtide::set_memory_limit(None).expect("a limit in bytes");
 
     PANICS.store(true, Ordering::SeqCst);
     ebbtide::free_os_memory();

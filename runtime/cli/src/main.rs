@@ -3,8 +3,8 @@
 //! No locks of its own. A reader who closes the pipe ends it quietly.
 
 mod cli;
+mod command;
 mod demo;
-mod failure;
 
 use clap::Parser as _;
 use std::io::Write as _;

@@ -1,7 +1,8 @@
 //! The feature `tracing`: each [`Event`] as an event of the `tracing` crate, target `ebbtide`. No locks of its own.
 
 use super::event::{Event, LimitCrossing};
-use crate::{BlockReason, ChangeKind};
+use ebbtide_alloc::BlockReason;
+use ebbtide_map::ChangeKind;
 
 /// Hands `event` to the tracing subscriber in force. The caller has made sure that it is not in one of its own calls.
 pub(super) fn emit(event: &Event<'_>) {

@@ -1,6 +1,6 @@
 //! [`Event`]: what the runtime tells subscribers. Plain data, lent for one call.
 
-use crate::limit::Crossing;
+use crate::policy::limit::Crossing;
 use core::fmt;
 use ebbtide_alloc::ReleaseReport;
 use ebbtide_map::MapEvent;

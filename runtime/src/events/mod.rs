@@ -12,19 +12,22 @@
 #[cfg(feature = "tracing")]
 mod emit;
 mod event;
+#[cfg(feature = "serde")]
+mod serialize;
 mod subscribers;
+pub(crate) mod trace;
 
 pub use event::{Event, LimitCrossing, ReleaseCause};
 pub use subscribers::Subscription;
 
-use crate::limit::{Crossing, Standing};
 #[cfg(feature = "tracing")]
-use crate::line::Line;
-use crate::{activation, init, trace};
+use crate::kernel::line::Line;
+use crate::policy::limit::{Crossing, Standing};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ebbtide_alloc::ReleaseReport;
 use ebbtide_map::MapEvent;
+use trace::Topics;
 
 thread_local! {
     /// Whether this thread is delivering an event. Without a destructor, so that it can be asked until the thread's end.
@@ -38,62 +41,16 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// Bytes that all releases gave back. Relaxed likewise.
 static RELEASED: AtomicU64 = AtomicU64::new(0);
 
-/// Calls `callback` for each [`Event`] from now on: releases, crossings of the soft limit, and maps that went over to
-/// another bucket array. There may be any number of callbacks; each lasts as long as its [`Subscription`]. In which
-/// order they are called is not defined.
-///
-/// # Where callbacks run
-/// On the thread that caused the event, before it goes on:
-/// - a release that the program asked for: on the thread that asked;
-/// - a release by policy or limit, and a crossing: on the thread whose free or allocation brought it about, so **inside
-///   that call**, or on the background thread, which has a stack of 1 MiB and all signals blocked;
-/// - a change of a map: on the thread that wrote to it, which has the map borrowed, and the shard of a concurrent map
-///   locked. Unnamed maps are only told of when the change took long enough to be timed (tables above some KiB).
-///
-/// No lock of ebbtide's allocator is held, so a callback may allocate, free, log, and call any function of this crate.
-/// But the *program's* locks may be held: a callback that waits for a lock which some thread holds while it frees memory
-/// can wait for ever. Counters, channels and `try_lock` are safe. It may also run while a thread ends, when thread
-/// locals are gone, or before `main`. It should be short: the thread waits for it.
-///
-/// A callback does not hear of what it causes itself, on its own thread: these events are counted by
-/// [`dropped_events`]. Only the last crossing of the limit among them is told afterwards. A callback may subscribe and
-/// unsubscribe, itself included.
-///
-/// The child of a fork keeps the subscriptions. If the fork was made in a callback, the child's copy of the call goes on,
-/// and its thread hears of events again once that returns.
-///
-/// # The feature `tracing`
-/// It emits the same events through the `tracing` crate, target `ebbtide`: `release` (info), `memory is above its limit`
-/// (warn) and `memory is below its limit again` (info), `map changed` (debug), with their numbers as fields. All that is
-/// said here of callbacks holds for the tracing subscriber: one that frees memory while it holds a lock which it takes again
-/// for every event could wait for itself. Under [`Policy::Background`](crate::Policy::Background) releases by policy come from a thread of their own.
-///
-/// # Panics
-/// A callback that panics is called no more; one line on stderr says so, and whatever caused the event goes on. (With
-/// `panic = "abort"` the process ends, as with every panic.)
-///
-/// # Complexity
-/// Without a subscriber an event costs one load. Nothing is added to allocations and frees.
-///
-/// # Examples
-/// ```
-/// use ebbtide::{Event, ReleaseCause};
-/// use std::sync::atomic::{AtomicU64, Ordering};
-///
-/// static BY_POLICY: AtomicU64 = AtomicU64::new(0);
-///
-/// let subscription = ebbtide::on_event(|event| match event {
-///     Event::Release { cause: ReleaseCause::Policy, report, .. } => {
-///         BY_POLICY.fetch_add(report.released_bytes, Ordering::Relaxed);
-///     }
-///     Event::Map(change) => println!("map {:?}: {:?}", change.name, change.kind),
-///     _ => {}
-/// });
-/// ebbtide::free_os_memory();
-/// drop(subscription); // from here on it is called no more
-/// ```
-pub fn on_event(callback: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
-    init::ensure();
+/// Starts the trace lines. Called once.
+pub(crate) fn begin(topics: Topics) {
+    trace::begin(topics);
+    if topics.has(Topics::MAP) || cfg!(feature = "tracing") {
+        listen_to_maps();
+    }
+}
+
+/// Calls `callback` for each [`Event`] from now on, as long as the [`Subscription`] lasts.
+pub(crate) fn subscribe(callback: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
     let subscription = subscribers::subscribe(Box::new(callback));
     listen_to_maps();
     subscription
@@ -154,7 +111,7 @@ fn crossing_event(crossing: Crossing, at: Standing) -> Event<'static> {
 }
 
 /// Hears of all maps from now on. Maps that nobody listens to are spared the work.
-pub(crate) fn listen_to_maps() {
+fn listen_to_maps() {
     // One address for one function, wherever this is inlined: it is added once.
     static OBSERVER: fn(&MapEvent<'_>) = map_changed;
     ebbtide_map::internal::observe(OBSERVER);
@@ -162,7 +119,6 @@ pub(crate) fn listen_to_maps() {
 
 /// A map's growth or shrink ended. The map is borrowed meanwhile: nothing here touches it.
 fn map_changed(change: &MapEvent<'_>) {
-    activation::check();
     // Untimed are the small ones. A program may have a million of them, and they move in no time.
     if !change.name.is_empty() || change.elapsed_ns > 0 {
         trace::map(change);
@@ -228,7 +184,7 @@ mod tests {
     fn a_crossing_says_which_way_and_how_far() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
-        let subscription = on_event(move |event| {
+        let subscription = subscribe(move |event| {
             if let Event::Limit { crossing, limit, total, idle } = *event {
                 log.lock().expect("no panic").push((crossing, limit, total, idle));
             }

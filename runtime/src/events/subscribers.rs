@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "passes on what the child of a fork vouches for")]
 
 use super::event::Event;
-use crate::line::Line;
+use crate::kernel::line::Line;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use ebbtide_alloc::seats::{Held, Seats};

@@ -4,8 +4,9 @@
 
 use super::begin;
 use super::holders::{Holders, mib};
-use crate::MapStats;
+use crate::governor;
 use core::time::Duration;
+use ebbtide_map::MapStats;
 use std::panic::Location;
 
 /// How often the live bytes are looked at.
@@ -58,7 +59,7 @@ pub fn assert_no_growth(iterations: usize, mut f: impl FnMut()) {
     );
     let _turn = begin("assert_no_growth");
     (0..(iterations / 8).max(1)).for_each(|_| f());
-    let maps = crate::map_stats();
+    let maps = ebbtide_map::map_stats();
     let mut samples = Vec::with_capacity(SAMPLES);
     let (samples_wanted, mut done) = (SAMPLES.min(iterations), 0);
     for nth in 1..=samples_wanted {
@@ -77,15 +78,15 @@ pub fn assert_no_growth(iterations: usize, mut f: impl FnMut()) {
         mib(after),
         iterations * 3 / 4,
         growth / (iterations as u64 * 3 / 4),
-        grown_maps(&maps, &crate::map_stats()),
+        grown_maps(&maps, &ebbtide_map::map_stats()),
         Holders::now(None),
     );
 }
 
 /// Bytes in live objects. What this thread's cache holds does not count, and is given back so that it cannot.
 fn live_bytes() -> u64 {
-    crate::idle();
-    crate::mem_stats().heap_alloc
+    ebbtide_alloc::flush_thread_cache();
+    governor::mem_stats().heap_alloc
 }
 
 /// By how much the live bytes vary without any work of the caller's.

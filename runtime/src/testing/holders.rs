@@ -2,8 +2,10 @@
 //!
 //! No locks of its own.
 
-use crate::{BlockReason, MapStats, MemStats, ReleaseReport};
+use crate::governor;
 use core::fmt;
+use ebbtide_alloc::{BlockReason, MemStats, ReleaseReport};
+use ebbtide_map::MapStats;
 
 /// At most so many maps are listed, the largest first.
 const MAPS: usize = 8;
@@ -24,13 +26,13 @@ pub(super) struct Holders {
 impl Holders {
     /// As things are, with what the release that just ended says.
     pub(super) fn now(report: Option<&ReleaseReport>) -> Self {
-        let mut maps = crate::map_stats();
+        let mut maps = ebbtide_map::map_stats();
         maps.sort_by_key(|map| core::cmp::Reverse(map.arena_bytes));
         maps.retain(|map| map.arena_bytes > 0);
         let rows = report.map_or(&[][..], |report| &report.blocked);
         let blocked = rows.iter().map(|row| (reason(row.reason), row.bytes, row.spans)).collect();
         let untouched = report.map_or(0, |report| report.already_released_bytes);
-        Self { stats: crate::mem_stats(), blocked, untouched, maps }
+        Self { stats: governor::mem_stats(), blocked, untouched, maps }
     }
 }
 
@@ -78,6 +80,6 @@ impl fmt::Display for Holders {
         if let Some(more) = self.maps.len().checked_sub(MAPS + 1) {
             writeln!(f, "  and {} more maps", more + 1)?;
         }
-        write!(f, "  policy {}, rss {} MiB", crate::policy(), mib(self.stats.rss))
+        write!(f, "  policy {}, rss {} MiB", governor::current(), mib(self.stats.rss))
     }
 }

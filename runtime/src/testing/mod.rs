@@ -26,7 +26,9 @@ mod turn;
 pub use growth::assert_no_growth;
 pub use resident::{ResidentError, resident};
 
-use crate::{Policy, events};
+use crate::policy::Policy;
+use crate::{events, governor};
+use ebbtide_alloc::ReleaseOptions;
 use holders::Holders;
 use turn::Turn;
 
@@ -34,7 +36,7 @@ use turn::Turn;
 #[track_caller]
 fn begin(assertion: &str) -> Turn {
     assert!(
-        crate::is_active(),
+        governor::is_active(),
         "{assertion}: ebbtide is not the global allocator of this test program; add\n    #[global_allocator]\n    \
          static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();"
     );
@@ -73,11 +75,11 @@ pub(crate) fn begin_in_child() {
 #[track_caller]
 pub fn assert_released<R>(min: u64, f: impl FnOnce() -> R) -> R {
     let _turn = begin("assert_released");
-    crate::free_os_memory();
+    governor::release_as_asked(ReleaseOptions::new());
     let before = events::released_bytes();
     let off = OffFor::now();
     let kept = f();
-    let report = crate::free_os_memory();
+    let report = governor::release_as_asked(ReleaseOptions::new());
     drop(off);
     let released = events::released_bytes().saturating_sub(before);
     assert!(
@@ -97,15 +99,15 @@ struct OffFor {
 
 impl OffFor {
     fn now() -> Self {
-        Self { before: crate::set_policy(Policy::Off) }
+        Self { before: governor::set(Policy::Off) }
     }
 }
 
 impl Drop for OffFor {
     fn drop(&mut self) {
         // A policy that was set meanwhile stays.
-        if crate::policy() == Policy::Off {
-            crate::set_policy(self.before);
+        if governor::current() == Policy::Off {
+            governor::set(self.before);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! [`resident`]: how much of a range of addresses is in memory, by mincore. No locks.
 
-use crate::os::{self, PAGE};
+use crate::kernel::{self, PAGE};
 use core::fmt;
 use core::ops::Range;
 
@@ -38,7 +38,7 @@ pub fn resident<T>(range: Range<*const T>) -> Result<u64, ResidentError> {
     while at < end {
         let count = (end - at).div_ceil(PAGE).min(BATCH);
         let states = &mut states[..count];
-        os::resident_pages(at, states).map_err(|errno| ResidentError { address: at, errno })?;
+        kernel::resident_pages(at, states).map_err(|errno| ResidentError { address: at, errno })?;
         pages += states.iter().filter(|&&state| state & 1 == 1).count();
         // The last page of the address space is not a program's.
         at = at.saturating_add(count * PAGE);

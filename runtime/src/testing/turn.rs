@@ -4,7 +4,7 @@
 //! an assertion measures runs under it, so the thread that has it may take it again. In the child of a fork it is free,
 //! unless the forking thread has it.
 
-use crate::os;
+use crate::kernel;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -42,7 +42,7 @@ fn lock() {
         return;
     }
     while TURN.swap(AWAITED, Ordering::Acquire) != FREE {
-        os::wait(&TURN, AWAITED, None);
+        kernel::wait(&TURN, AWAITED, None);
     }
 }
 
@@ -52,7 +52,7 @@ impl Drop for Turn {
         DEPTH.set(depth);
         // Release: what was measured is over before the next turn begins.
         if depth == 0 && TURN.swap(FREE, Ordering::Release) == AWAITED {
-            os::wake(&TURN);
+            kernel::wake(&TURN);
         }
     }
 }

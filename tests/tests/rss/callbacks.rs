@@ -48,11 +48,12 @@ fn counts_maps() {
             let stats = ebbtide::mem_stats();
             let total = stats.heap_sys - stats.heap_released + stats.metadata_sys;
             // Memory is above it. As soon as so much is idle that it can be kept, some free releases that, each time another.
-            ebbtide::set_memory_limit(Some(total - 200_000 - (round * PARTS + part) * 7919 % 500_000));
+            ebbtide::set_memory_limit(Some(total - 200_000 - (round * PARTS + part) * 7919 % 500_000))
+                .expect("a limit in bytes");
             let before = calls.load(Ordering::Relaxed);
             maps.drain(..1000).for_each(drop);
             inside += u64::from(calls.load(Ordering::Relaxed) > before);
-            ebbtide::set_memory_limit(None);
+            ebbtide::set_memory_limit(None).expect("a limit in bytes");
         }
     }
     drop(subscription);
@@ -68,9 +69,9 @@ fn unsubscribes_and_crosses() {
         if matches!(event, Event::Release { .. }) {
             let gone = mine.lock().expect("free").take();
             drop::<Option<Subscription>>(gone);
-            ebbtide::set_memory_limit(Some(32 * MIB));
+            ebbtide::set_memory_limit(Some(32 * MIB)).expect("a limit in bytes");
             drop(vec![1_u8; 64 << 20]);
-            ebbtide::set_memory_limit(None);
+            ebbtide::set_memory_limit(None).expect("a limit in bytes");
         }
     });
     *own.lock().expect("free") = Some(subscription);
@@ -90,9 +91,9 @@ fn crossings_are_told_or_counted() {
             log.lock().expect("free").push(crossing);
         } else if log.lock().expect("free").is_empty() {
             for _ in 0..3 {
-                ebbtide::set_memory_limit(Some(32 * MIB));
+                ebbtide::set_memory_limit(Some(32 * MIB)).expect("a limit in bytes");
                 drop(vec![1_u8; 64 << 20]);
-                ebbtide::set_memory_limit(None);
+                ebbtide::set_memory_limit(None).expect("a limit in bytes");
             }
         }
     });
@@ -119,9 +120,9 @@ fn everything(nth: u64) {
     assert!(ebbtide::mem_stats().heap_alloc > 0);
     drop(maps);
     ebbtide::set_policy(ebbtide::policy());
-    ebbtide::set_memory_limit(ebbtide::memory_limit());
+    ebbtide::set_memory_limit(ebbtide::memory_limit()).expect("a limit in bytes");
     ebbtide::free_os_memory();
-    ebbtide::idle();
+    ebbtide::flush_thread_cache();
     drop(vec![1_u8; 8 << 20]);
     let grown: HashMap<u64, u64> = (0..20_000).map(|key| (key, key)).collect();
     assert_eq!(grown.len(), 20_000);
@@ -167,7 +168,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn everything_inside_frees() {
     start(Policy::Percent(10));
-    ebbtide::set_memory_limit(Some(48 * MIB));
+    ebbtide::set_memory_limit(Some(48 * MIB)).expect("a limit in bytes");
     let (done, subscription) = subscribe_everything();
     let started = Instant::now();
     thread::scope(|scope| {
@@ -185,7 +186,7 @@ fn everything_inside_frees() {
     KEPT.lock().expect("free").clear();
     assert!(FORKS.load(Ordering::SeqCst) >= 7);
     let before = done.load(Ordering::SeqCst);
-    ebbtide::set_memory_limit(None);
+    ebbtide::set_memory_limit(None).expect("a limit in bytes");
     ebbtide::free_os_memory();
     assert_eq!(done.load(Ordering::SeqCst), before, "nobody subscribes any more");
     assert_eq!(ebbtide_alloc::verify(), Ok(()));

@@ -301,7 +301,7 @@ fn on_the_background_thread() {
 fn keeps_the_limit() {
     const LIMIT: u64 = 64 * MIB;
     start(Policy::Off);
-    ebbtide::set_memory_limit(Some(LIMIT));
+    ebbtide::set_memory_limit(Some(LIMIT)).expect("a limit in bytes");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stopping = StopOnDrop(&stop);
@@ -320,7 +320,7 @@ fn keeps_the_limit() {
                     let total = stats.heap_sys - stats.heap_released + stats.metadata_sys;
                     check(total <= LIMIT + 4 * MIB, &format!("{total} bytes are above the limit"))?;
                 }
-                ebbtide::set_memory_limit(None);
+                ebbtide::set_memory_limit(None).expect("a limit in bytes");
                 check(ebbtide::memory_limit().is_none(), "no limit")
             });
             assert_eq!(child, Ok(()), "child {nth}");

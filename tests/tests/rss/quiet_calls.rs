@@ -87,7 +87,7 @@ fn churn_locked_in(policy: Policy, limit: Option<u64>) {
     let resident = Resident::open();
     start(policy);
     if limit.is_some() {
-        ebbtide::set_memory_limit(limit);
+        ebbtide::set_memory_limit(limit).expect("a limit in bytes");
     }
     if let Err(error) = seccomp::forbid(&seccomp::opening_calls(), Answer::NameAndKill) {
         return skipped(&format!("no filter: {error}"));
@@ -127,7 +127,7 @@ fn trace_locked_in() {
             skipped(&format!("no filter: {error}"));
         } else {
             eprintln!("{LOCKED}");
-            ebbtide::set_memory_limit(Some(16 * MIB));
+            ebbtide::set_memory_limit(Some(16 * MIB)).expect("a limit in bytes");
             churn(1);
         }
     }
@@ -226,7 +226,7 @@ const GIB: u64 = 1 << 30;
 fn follow() -> Option<Group> {
     let group = Group::fake("2147483648\n")?;
     start(Policy::Off);
-    assert_eq!(ebbtide::follow_cgroup_limit(0.5), Some(GIB));
+    assert_eq!(ebbtide::follow_cgroup_limit(0.5), Ok(Some(GIB)));
     Some(group)
 }
 
@@ -373,6 +373,6 @@ fn follow_locked_in() {
     grow_and_keep(Some(GIB));
     churn(1);
     assert_eq!(ebbtide::memory_limit(), Some(GIB), "the last known limit stays");
-    ebbtide::set_memory_limit(Some(64 * MIB));
+    ebbtide::set_memory_limit(Some(64 * MIB)).expect("a limit in bytes");
     churn(1);
 }

@@ -262,7 +262,7 @@ fn govern(blocks: &mut [Option<Block>], gauge: &Gauge, before: u64) {
     ebbtide::free_os_memory();
     let stats = ebbtide::mem_stats();
     let limit = stats.heap_sys - stats.heap_released + stats.metadata_sys + 36 * MIB;
-    ebbtide::set_memory_limit(Some(limit));
+    ebbtide::set_memory_limit(Some(limit)).expect("a limit in bytes");
     // Without the limit as much as all of them together would stay.
     for mib in [4, 8, 12, 16] {
         scatter(blocks);
@@ -270,7 +270,7 @@ fn govern(blocks: &mut [Option<Block>], gauge: &Gauge, before: u64) {
     }
     check(blocks);
     at_most("resident under a limit", gauge.anonymous(), before, 40 * MIB);
-    ebbtide::set_memory_limit(None);
+    ebbtide::set_memory_limit(None).expect("a limit in bytes");
 }
 
 fn work(what: &str, forbid: impl FnOnce()) {

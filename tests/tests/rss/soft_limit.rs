@@ -66,7 +66,7 @@ fn churn(me: usize, stop: &AtomicBool) {
 
 fn holds_under_churn(policy: Policy) {
     let before = start(policy);
-    ebbtide::set_memory_limit(Some(LIMIT));
+    ebbtide::set_memory_limit(Some(LIMIT)).expect("a limit in bytes");
     let stop = AtomicBool::new(false);
     let (mut highest, mut alloc) = (0, 0);
     thread::scope(|scope| {
@@ -95,7 +95,7 @@ fn holds_under_churn(policy: Policy) {
 fn makes_room_for_a_large_block() {
     let mut slots: Vec<Option<Block>> = resident_vec(200_000);
     let before = start(Policy::Off);
-    ebbtide::set_memory_limit(Some(LIMIT));
+    ebbtide::set_memory_limit(Some(LIMIT)).expect("a limit in bytes");
     slots.iter_mut().for_each(|slot| *slot = Some(Block::filled(1000, 1)));
     // Survivors keep the spans: only their pages can leave.
     for (at, slot) in slots.iter_mut().enumerate() {
@@ -116,12 +116,12 @@ fn acts_at_once() {
     slots.iter_mut().for_each(|slot| *slot = Some(Block::filled(1000, 1)));
     slots.fill_with(|| None);
     assert!(anonymous() > before + 180 * MIB, "Off keeps it");
-    assert_eq!(ebbtide::set_memory_limit(Some(64 * MIB)), None);
+    assert_eq!(ebbtide::set_memory_limit(Some(64 * MIB)), Ok(None));
     at_most("resident", anonymous(), 64 * MIB + before, MIB);
     assert_eq!(ebbtide::mem_stats().limit, Some(64 * MIB));
-    assert_eq!(ebbtide::set_memory_limit(Some(0)), Some(64 * MIB));
+    assert_eq!(ebbtide::set_memory_limit(Some(0)), Ok(Some(64 * MIB)));
     at_most("resident under a limit of nothing", anonymous(), before, 3 * MIB);
-    assert_eq!(ebbtide::set_memory_limit(None), Some(0));
+    assert_eq!(ebbtide::set_memory_limit(None), Ok(Some(0)));
     assert_eq!((ebbtide::memory_limit(), ebbtide::mem_stats().limit), (None, None));
 }
 
@@ -162,7 +162,7 @@ fn below_live_data() {
     };
     if second_process(&[("EBBTIDE_TRACE", "limit")], check) {
         start(Policy::Off);
-        ebbtide::set_memory_limit(Some(64 * MIB));
+        ebbtide::set_memory_limit(Some(64 * MIB)).expect("a limit in bytes");
         let mut live: Vec<Vec<u8>> = resident_vec(128 << 10);
         let releases = churn_above_the_limit(&mut live);
         assert!(live[..1000].iter().all(|block| block.iter().all(|byte| *byte == 1)));
@@ -180,7 +180,7 @@ fn comes_back() {
     };
     if second_process(&[("EBBTIDE_TRACE", "limit")], check) {
         let before = start(Policy::Off);
-        ebbtide::set_memory_limit(Some(64 * MIB));
+        ebbtide::set_memory_limit(Some(64 * MIB)).expect("a limit in bytes");
         let mut live: Vec<Vec<u8>> = resident_vec(50_000);
         live.fill_with(|| vec![1; 3000]);
         assert!(anonymous() > before + 130 * MIB);

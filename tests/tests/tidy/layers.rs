@@ -14,7 +14,10 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
 /// Files outside `alloc/src/os/` that may use libc, and what for.
 const SYSTEM_CALLS: [(&str, &str); 2] = [
     ("alloc/preload/", "the C ABI itself"),
-    ("runtime/src/os", "the layer's one module of system calls: trace lines, environment, clock, fork"),
+    (
+        "runtime/src/kernel/",
+        "the layer's one room of system calls: stderr, environment, clocks, threads, files",
+    ),
 ];
 
 /// Positions at which `name` stands as a whole word.

@@ -8,8 +8,11 @@ use crate::source::Source;
 pub(crate) type Package = (&'static str, &'static [&'static str]);
 
 /// Every package with a library or a program of more than one file.
-pub(crate) const PACKAGES: &[Package] =
-    &[("alloc/src", &["release", "inspect", "cache", "spans", "pages", "space", "os", "base"])];
+pub(crate) const PACKAGES: &[Package] = &[
+    ("alloc/src", &["release", "inspect", "cache", "spans", "pages", "space", "os", "base"]),
+    ("runtime/src", &["start", "testing", "governor", "events", "kernel", "policy"]),
+    ("runtime/cli/src", &["demo", "command"]),
+];
 
 /// The place of a file's room among the package's, from the top; None for a folder that is not listed.
 fn level(path: &[String], rooms: &[&str], has_rooms: impl Fn(&str) -> bool) -> Option<usize> {

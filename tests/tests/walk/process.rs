@@ -152,7 +152,7 @@ fn live(process: &'static Process) -> ! {
     }
     let slot = main.slot();
     slot.begin(board::QUIET);
-    ebbtide::set_memory_limit(None);
+    ebbtide::set_memory_limit(None).expect("a limit in bytes");
     ebbtide::set_policy(Policy::Off);
     slot.rest(board::WAITING);
     children::wait_for_all();

@@ -19,7 +19,7 @@ pub(crate) fn release(worker: &mut Worker) {
             ebbtide_alloc::release(ReleaseOptions::new().spare_caches())
         }
         _ => {
-            ebbtide::idle();
+            ebbtide::flush_thread_cache();
             return;
         }
     };
@@ -52,7 +52,7 @@ pub(crate) fn set_limit(rng: &mut Rng) {
         2 => Some(total + rng.below(8 << 20) as u64),
         _ => Some((total / 2).max(1 << 20)),
     };
-    ebbtide::set_memory_limit(limit);
+    ebbtide::set_memory_limit(limit).expect("a limit in bytes");
 }
 
 /// The numbers agree with each other at any time.

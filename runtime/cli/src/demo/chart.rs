@@ -3,10 +3,10 @@
 //! Each thing has a colour of its own, so that the page's style sheet can select it and give it another one in a dark
 //! theme. Phases that would be too short to see are drawn wider; the axis says when each ended.
 
-use super::mib;
 use super::phases::{Name, Outcome};
 use super::record::Sample;
-use crate::failure::Failure;
+use crate::command::Failure;
+use crate::command::output::mib;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::time::Duration;

@@ -5,7 +5,8 @@
 //! UTF-8 or cannot be read are counted and skipped.
 
 use super::paths::Paths;
-use crate::failure::Failure;
+use crate::command::Failure;
+use crate::command::output::mib;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -114,13 +115,12 @@ impl Corpus {
     /// What was read, for people: `unreadable` files were found so while reading.
     pub(crate) fn describe(&self, unreadable: u64) -> String {
         let skipped = self.unreadable + unreadable;
-        let mut text =
-            format!("{} files, {:.1} MiB", self.files.len() as u64 - unreadable, super::mib(self.bytes));
+        let mut text = format!("{} files, {:.1} MiB", self.files.len() as u64 - unreadable, mib(self.bytes));
         if skipped > 0 {
             text += &format!(", {skipped} skipped (not readable as UTF-8 text)");
         }
         if self.over_limit > 0 {
-            let limit = super::mib(DEFAULT_BYTES);
+            let limit = mib(DEFAULT_BYTES);
             text +=
                 &format!(", {} more left out (the default input ends at {limit:.0} MiB)", self.over_limit);
         }

@@ -1,9 +1,10 @@
 //! `ebbtide demo`: the difference between a logical shrink and a physical release, on real input.
 //!
 //! An index of words fills up, loses its oldest entries one by one, is shrunk, gives its memory back and fills up
-//! again. Modules, from the bottom: [`paths`], [`corpus`], [`source`] (words), [`index`], [`record`] (measurements),
+//! again. Modules, from the bottom: [`arguments`], [`paths`], [`corpus`], [`source`] (words), [`index`], [`record`] (measurements),
 //! [`phases`], and what shows them: [`summary`], [`table`], [`json`], [`chart`], [`report_html`]. One thread, no locks.
 
+mod arguments;
 mod chart;
 mod corpus;
 mod index;
@@ -17,20 +18,20 @@ mod source;
 mod summary;
 mod table;
 
-use crate::cli::DemoArguments;
-use crate::failure::Failure;
+pub(crate) use arguments::Arguments;
+
+use crate::command::Failure;
+use crate::command::output::{check_writable, print};
 use corpus::Corpus;
 use phases::Outcome;
 use source::Source;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::fs;
 
 /// Runs the demo as `arguments` say.
 ///
 /// # Errors
 /// [`Failure`] says what was wrong with the command line, or what could not be written.
-pub(crate) fn run(arguments: &DemoArguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.report {
         check_writable(path)?;
     }
@@ -58,24 +59,4 @@ fn text(outcome: &Outcome) -> String {
     ];
     let release = format!("Release: {}", outcome.release);
     format!("{}\n{release}\n", lines.join("\n"))
-}
-
-/// Finds out before the work starts whether `path` can be written. It leaves an existing file as it is.
-fn check_writable(path: &Path) -> Result<(), Failure> {
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-    opened.map(drop).map_err(|error| Failure::Report { path: path.to_path_buf(), error })
-}
-
-/// Prints to standard output. That nobody reads it any more is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Bytes as MiB, to print.
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

@@ -2,8 +2,9 @@
 
 use super::chart;
 use super::phases::Outcome;
-use super::{mib, summary, table};
-use crate::failure::Failure;
+use super::{summary, table};
+use crate::command::Failure;
+use crate::command::output::mib;
 use ebbtide::{BlockReason, Blocked};
 use plotters::style::RGBColor;
 

@@ -1,7 +1,7 @@
 //! The run in words.
 
-use super::mib;
 use super::phases::{Name, Outcome};
+use crate::command::output::mib;
 
 /// What was run.
 pub(crate) fn setting(outcome: &Outcome) -> String {

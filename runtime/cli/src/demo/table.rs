@@ -1,7 +1,7 @@
 //! The phases as a table, for the terminal and for the report.
 
-use super::mib;
 use super::phases::{Outcome, Phase};
+use crate::command::output::mib;
 use comfy_table::{CellAlignment, Table, presets};
 use std::time::Duration;
 

@@ -4,8 +4,8 @@
 //! seen from the name space of groups that the reader is in: `/` is the root of that, `/..` lies above it, and there the
 //! names are hidden. Several mounts may show different parts of one hierarchy.
 
+use super::files::{Files, Unknown};
 use super::path::Path;
-use super::{Files, Unknown};
 
 /// A version of control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,17 @@
 //! done the allocator keeps what it has, which is a valid state.
 #![allow(unsafe_code, reason = "a link section runs the start-up before main")]
 
-use crate::{activation, environment, governor, os, trace};
+mod activation;
+mod child;
+mod environment;
+
+use crate::kernel::sandbox;
+use crate::{events, governor};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// What every public function calls first.
+/// What every public function that decides or tells something calls first.
 pub(crate) fn ensure() {
     start();
     activation::check();
@@ -20,10 +25,11 @@ fn start() {
     // Relaxed: who sees `true` needs nothing that the starting thread wrote, for each part of the state has a valid
     // value from the beginning.
     if !STARTED.load(Ordering::Relaxed) && !STARTED.swap(true, Ordering::Relaxed) {
-        os::sandbox::begin();
+        sandbox::begin();
         environment::check_kernel();
-        trace::begin(environment::topics());
         activation::begin();
+        events::begin(environment::topics());
+        ebbtide_alloc::set_child_hook(child::begin);
         governor::begin(environment::policy(), environment::limit());
     }
 }

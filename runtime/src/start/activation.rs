@@ -4,11 +4,11 @@
 //! Before `main` only the variables are looked at, since finding out takes an allocation. That comes with the first call
 //! of this crate's functions or the first change of a map, whichever is first. No lock: one atomic.
 
-use crate::events;
-use crate::line::Line;
-use crate::os;
+use crate::kernel::line::Line;
+use crate::{governor, kernel};
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU8, Ordering};
+use ebbtide_map::MapEvent;
 
 /// All that a user may have set with the expectation that something happens.
 const VARIABLES: [&CStr; 5] =
@@ -20,19 +20,21 @@ const SETTLED: u8 = 0;
 static SET: AtomicU8 = AtomicU8::new(SETTLED);
 
 /// Looks for variables. Called once, perhaps before `main`.
-pub(crate) fn begin() {
-    let is_set = |name: &CStr| os::with_variable(name, |value| value.is_some_and(|value| !value.is_empty()));
+pub(super) fn begin() {
+    let is_set =
+        |name: &CStr| kernel::with_variable(name, |value| value.is_some_and(|value| !value.is_empty()));
     let first = VARIABLES.iter().zip(1..).find(|(name, _)| is_set(name));
     if let Some((_, number)) = first {
         SET.store(number, Ordering::Relaxed);
         // A program may use nothing of this crate but its maps.
-        events::listen_to_maps();
+        static OBSERVER: fn(&MapEvent<'_>) = |_| check();
+        ebbtide_map::internal::observe(OBSERVER);
     }
 }
 
 /// Says so, once, if the environment has settings for an allocator that this program does not use. One load if not.
 #[inline]
-pub(crate) fn check() {
+pub(super) fn check() {
     if SET.load(Ordering::Relaxed) != SETTLED {
         look();
     }
@@ -42,7 +44,7 @@ pub(crate) fn check() {
 fn look() {
     let number = SET.swap(SETTLED, Ordering::Relaxed);
     let Some(name) = usize::from(number).checked_sub(1).and_then(|at| VARIABLES.get(at)) else { return };
-    if !is_active() {
+    if !governor::is_active() {
         Line::new(format_args!(
             "ebbtide: {} is set, but ebbtide is not this program's global allocator, so the environment reaches its \
              maps alone; it takes: #[global_allocator] static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();",
@@ -50,11 +52,4 @@ fn look() {
         ))
         .emit();
     }
-}
-
-/// Whether an object that the program allocates is ebbtide's.
-pub(crate) fn is_active() -> bool {
-    // Both black boxes are needed: an object that nobody looks at may be optimized out of the heap.
-    let probe = core::hint::black_box(Box::new(0_u64));
-    ebbtide_alloc::owns(core::hint::black_box(&raw const *probe).cast())
 }

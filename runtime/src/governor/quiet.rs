@@ -5,8 +5,8 @@
 //!
 //! Locks: none. [`HELD`] has one writer at a time, by [`OPENING`].
 
-use crate::os::files::HeldFile;
-use crate::os::sandbox::is_locked_in;
+use crate::kernel::files::HeldFile;
+use crate::kernel::sandbox::is_locked_in;
 use core::sync::atomic::{AtomicBool, Ordering};
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport};
 
@@ -18,13 +18,13 @@ static STALE: AtomicBool = AtomicBool::new(false);
 static OPENING: AtomicBool = AtomicBool::new(false);
 
 /// Reads the resident set size from now on. Called once, at the start.
-pub(crate) fn begin() {
+pub(super) fn begin() {
     STALE.store(true, Ordering::SeqCst);
     reopen();
 }
 
 /// Opens the file if that is due. For calls that the program makes itself.
-pub(crate) fn reopen() {
+pub(super) fn reopen() {
     if !STALE.load(Ordering::SeqCst) || is_locked_in() || OPENING.swap(true, Ordering::SeqCst) {
         return;
     }
@@ -35,13 +35,13 @@ pub(crate) fn reopen() {
 }
 
 /// In a forked child: what is open tells of the parent. Stores to atomics only.
-pub(crate) fn begin_in_child(traced: bool) {
+pub(super) fn begin_in_child(traced: bool) {
     STALE.store(traced, Ordering::SeqCst);
     OPENING.store(false, Ordering::SeqCst);
 }
 
 /// Gives memory back without opening anything.
-pub(crate) fn release(options: ReleaseOptions) -> ReleaseReport {
+pub(super) fn release(options: ReleaseOptions) -> ReleaseReport {
     let before = resident();
     let mut report = ebbtide_alloc::release(options.without_rss());
     (report.rss_before, report.rss_after) = (before, resident());
@@ -62,7 +62,7 @@ fn resident() -> u64 {
 fn resident_in(statm: &[u8]) -> u64 {
     let word = statm.split(|byte| *byte == b' ').nth(1).and_then(|word| core::str::from_utf8(word).ok());
     let pages: u64 = word.and_then(|word| word.parse().ok()).unwrap_or(0);
-    pages.saturating_mul(crate::os::PAGE as u64)
+    pages.saturating_mul(crate::kernel::PAGE as u64)
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@
 //! Lock: [`Guard`]. Only calls that the program makes itself [wait](Guard::wait) for it; a thread that is freeing memory
 //! [takes](Guard::take) it or goes on. Nothing is called under it but the kernel.
 
-use crate::cgroup::{self, Chain, Entry, Files, NONE, Path, SLOTS, Unknown};
-use crate::line::Line;
-use crate::os;
-use crate::os::files::{EBADF, HeldFile};
-use crate::os::sandbox::{is_locked_in, is_told};
+use crate::kernel;
+use crate::kernel::cgroup::{self, Chain, Entry, Files, Path, SLOTS, Unknown};
+use crate::kernel::files::{EBADF, HeldFile};
+use crate::kernel::line::Line;
+use crate::kernel::sandbox::{is_locked_in, is_told};
+use crate::policy::limit::NONE;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -74,7 +75,7 @@ impl Guard {
                 return Some(guard);
             }
             let _ = BUSY.compare_exchange(TAKEN, WAITED_FOR, Ordering::SeqCst, Ordering::SeqCst);
-            os::wait(&BUSY, WAITED_FOR, Some(Duration::from_millis(2)));
+            kernel::wait(&BUSY, WAITED_FOR, Some(Duration::from_millis(2)));
         }
         None
     }
@@ -83,7 +84,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if BUSY.swap(FREE, Ordering::SeqCst) == WAITED_FOR {
-            os::wake(&BUSY);
+            kernel::wake(&BUSY);
         }
     }
 }
@@ -203,7 +204,7 @@ impl Files for Kernel {
     }
 
     fn each_line(&self, path: &Path, line: &mut dyn FnMut(&[u8])) -> Result<(), i32> {
-        os::files::each_line(path.as_c_str(), line)
+        kernel::files::each_line(path.as_c_str(), line)
     }
 
     fn hold(&self, slot: usize, path: &Path) -> Result<(), i32> {
@@ -273,7 +274,7 @@ pub(crate) static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::fake::Tree;
+    use crate::kernel::cgroup::fake::Tree;
 
     const SECOND: u64 = 1_000_000_000;
     const FILE: &str = "/sys/fs/cgroup/a/memory.max";

@@ -1,11 +1,19 @@
 //! All that this layer asks of the operating system. No call allocates, panics or takes a lock of Rust's.
 //!
+//! | file | what it holds |
+//! |---|---|
+//! | this one | the environment, stderr, clocks, futexes, threads, `errno` |
+//! | `files.rs` | files that are read by lines, or held open |
+//! | `cgroup/`, `group_limit.rs` | the control group's limit and memory pressure |
+//! | `line.rs` | a line on stderr, without heap memory |
+//! | `sandbox.rs` | whether the process has locked itself in |
+//!
 //! # What each slow path may call
 //! A program may lock itself in, so calls that run inside an allocation or a free are few, and all plain ones:
 //!
 //! | where | calls |
 //! |---|---|
-//! | any allocation or free that meets a bound ([`on_pressure`](crate::governor)) | `clock_gettime` (in the vDSO), those of the allocator's release (`prctl(PR_GET_SECCOMP)` before any but the basic ones), `futex` to wake the background thread |
+//! | any allocation or free that meets a bound (`on_pressure` of the governor) | `clock_gettime` (in the vDSO), those of the allocator's release (`prctl(PR_GET_SECCOMP)` before any but the basic ones), `futex` to wake the background thread |
 //! | the same, while a control group's limit is followed, at most each 20 ms | `prctl(PR_GET_SECCOMP)`; `fstat` and `pread64` of files that are open already |
 //! | the same, with `EBBTIDE_TRACE` | `write` to stderr; with `release`: the calls of the line above for `/proc/self/statm` |
 //! | the first idle memory under `Policy::Background` | what `pthread_create` calls (`mmap`, `mprotect`, `clone3`, `rt_sigprocmask`), then `prctl(PR_SET_NAME)` on the thread |
@@ -20,7 +28,10 @@ use core::ffi::{CStr, c_void};
 use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 
+pub(crate) mod cgroup;
 pub(crate) mod files;
+pub(crate) mod group_limit;
+pub(crate) mod line;
 pub(crate) mod sandbox;
 
 /// Bytes of a page, as everywhere in ebbtide.

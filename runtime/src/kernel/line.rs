@@ -3,7 +3,7 @@
 //! Invariant: `len <= TEXT`, so that the newline always finds room, and the text is whole characters. It neither
 //! allocates nor panics, so it may be used inside a free.
 
-use crate::os;
+use crate::kernel;
 use core::fmt;
 
 /// Room for the text. Longer lines are cut.
@@ -31,7 +31,7 @@ impl Line {
 
     /// Writes it to stderr.
     pub(crate) fn emit(&self) {
-        os::write_stderr(self.as_bytes());
+        kernel::write_stderr(self.as_bytes());
     }
 }
 

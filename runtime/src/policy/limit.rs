@@ -1,4 +1,4 @@
-//! [`Limiter`]: the arithmetic of the soft memory limit, and [`Setting`], its text form.
+//! [`Limiter`]: the arithmetic of the soft memory limit.
 //!
 //! The limit is on all that is resident of heap and tables. From 95 % of it on, whoever takes more pages first gives
 //! idle ones back. Two things bound what that costs when it cannot be kept: a share of the time, and a rest after each
@@ -6,22 +6,25 @@
 //!
 //! Pure: sizes and time in, decision out. No locks. All arithmetic saturates.
 
-use core::fmt;
-use core::str::FromStr;
+use super::token_bucket::TokenBucket;
 
 /// No limit.
 pub(crate) const NONE: u64 = u64::MAX;
 
 /// The least and most that is given back at a time.
 const STEP: (u64, u64) = (256 << 10, 4 << 20);
-/// While the limit is not kept, time between two attempts as a multiple of what the last took: they get 5 %.
+/// While the limit is not kept, attempts get one part in so many of the time: 5 %.
 const SHARE: u64 = 20;
-/// The first rest after an attempt that found little, as a multiple of what it took, and the least of it. Each further
-/// one doubles it.
+/// And after one that found little, one part in so many, or a rest of at least so long. Each further one doubles the rest.
 const REST: u64 = 100;
 const LEAST_REST_NS: u64 = 10_000_000;
-/// The longest rest.
+/// The longest wait for either.
 const MOST_REST_NS: u64 = 2_000_000_000;
+
+/// Nanoseconds that an attempt took. Nothing is allowed beforehand: an attempt waits until the one before is paid for.
+pub(crate) type Share = TokenBucket<1, SHARE, 0, { MOST_REST_NS / SHARE }>;
+/// Likewise, for attempts that found little.
+pub(crate) type Rest = TokenBucket<1, REST, 0, { MOST_REST_NS / REST }>;
 
 /// From here on memory is given back: 95 % of the limit.
 pub(crate) const fn trigger(limit: u64) -> u64 {
@@ -59,10 +62,10 @@ pub(crate) enum Crossing {
 pub(crate) struct Limiter {
     /// Idle bytes that could not leave when they should have.
     pub(crate) stuck: u64,
-    /// Before this, nothing is tried unless it can keep the limit.
-    pub(crate) share_ns: u64,
-    /// Before this, nothing is tried unless more has become idle.
-    pub(crate) rest_ns: u64,
+    /// Until this allows it, nothing is tried unless it can keep the limit.
+    pub(crate) share: Share,
+    /// Until this allows it, nothing is tried unless more has become idle.
+    pub(crate) rest: Rest,
     /// Attempts in a row that found little.
     pub(crate) fails: u64,
     pub(crate) above: bool,
@@ -75,8 +78,8 @@ impl Limiter {
         let loose = at.idle.saturating_sub(self.stuck).max(at.sure);
         let hopeful = loose >= step(at.limit);
         let enough = hopeful && loose >= at.total.saturating_sub(at.limit);
-        let wait = (is_before(now_ns, self.share_ns) && !enough)
-            || (is_before(now_ns, self.rest_ns) && !hopeful)
+        let wait = (!self.share.allows_at(now_ns) && !enough)
+            || (!self.rest.allows_at(now_ns) && !hopeful)
             || at.idle == 0;
         (!wait).then(|| over.saturating_add(step(at.limit)).min(at.idle))
     }
@@ -98,12 +101,11 @@ impl Limiter {
         self.stuck = after.idle;
         let poor = got < wanted / 2;
         if poor || after.total > after.limit {
-            self.share_ns = now_ns.saturating_add(took_ns.saturating_mul(SHARE).min(MOST_REST_NS));
+            self.share = Share::after_taking(took_ns, now_ns);
         }
         if poor {
-            let rest = took_ns.saturating_mul(REST).max(LEAST_REST_NS);
-            let rest = rest.saturating_mul(1 << self.fails.min(16)).min(MOST_REST_NS);
-            self.rest_ns = now_ns.saturating_add(rest);
+            let took_ns = took_ns.max(LEAST_REST_NS / REST).saturating_mul(1 << self.fails.min(16));
+            self.rest = Rest::after_taking(took_ns, now_ns);
             self.fails = self.fails.saturating_add(1);
         } else {
             self.fails = 0;
@@ -141,74 +143,6 @@ impl Limiter {
         }
         self.stuck.max(at.idle).saturating_add(step(at.limit))
     }
-}
-
-/// Whether a time has yet to come. One that is further away than any rest was set on a clock that has gone back since.
-fn is_before(now_ns: u64, time_ns: u64) -> bool {
-    (1..=MOST_REST_NS).contains(&time_ns.saturating_sub(now_ns))
-}
-
-/// A limit as the environment names it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Setting {
-    #[default]
-    Off,
-    Bytes(u64),
-    /// So many percent of the control group's limit, from 1 to 100.
-    Cgroup(u32),
-}
-
-/// Why a text is not a [`Setting`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ParseLimitError {
-    Unknown,
-    TooLarge,
-    Percentage,
-}
-
-impl fmt::Display for ParseLimitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => "expected bytes as in 512MiB (B, KiB, MiB, GiB, TiB), cgroup:90% or off",
-            Self::TooLarge => "more bytes than 64 bits can count",
-            Self::Percentage => "expected a whole number from 1 to 100 and %, as in cgroup:90%",
-        })
-    }
-}
-
-impl FromStr for Setting {
-    type Err = ParseLimitError;
-
-    /// Reads the text form. It allocates nothing.
-    fn from_str(text: &str) -> Result<Self, ParseLimitError> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        if let Some(share) = text.strip_prefix("cgroup:") {
-            let percent = share.strip_suffix('%').and_then(whole_number).and_then(Result::ok);
-            let percent = percent.and_then(|percent| u32::try_from(percent).ok());
-            let percent = percent.filter(|percent| (1..=100).contains(percent));
-            return percent.map(Self::Cgroup).ok_or(ParseLimitError::Percentage);
-        }
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, suffix) = text.split_at(digits);
-        let shift = match suffix {
-            "" | "B" => 0,
-            "KiB" => 10,
-            "MiB" => 20,
-            "GiB" => 30,
-            "TiB" => 40,
-            _ => return Err(ParseLimitError::Unknown),
-        };
-        let number = whole_number(number).ok_or(ParseLimitError::Unknown)??;
-        number.checked_mul(1 << shift).map(Self::Bytes).ok_or(ParseLimitError::TooLarge)
-    }
-}
-
-/// `None`: these are no digits.
-fn whole_number(text: &str) -> Option<Result<u64, ParseLimitError>> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().map_err(|_| ParseLimitError::TooLarge))
 }
 
 #[cfg(test)]
@@ -347,44 +281,16 @@ mod tests {
         assert_eq!(limiter.crossing(at(LIMIT, 0)), None);
     }
 
-    #[test]
-    fn texts_are_read() {
-        let read = |text: &str| text.parse::<Setting>();
-        assert_eq!(read("off"), Ok(Setting::Off));
-        assert_eq!(read("512MiB"), Ok(Setting::Bytes(512 * MIB)));
-        assert_eq!(read("0"), Ok(Setting::Bytes(0)));
-        assert_eq!(read("7B"), Ok(Setting::Bytes(7)));
-        assert_eq!(read("3KiB"), Ok(Setting::Bytes(3072)));
-        assert_eq!(read("2TiB"), Ok(Setting::Bytes(2 << 40)));
-        assert_eq!(read("18446744073709551615"), Ok(Setting::Bytes(u64::MAX)));
-        assert_eq!(read("cgroup:90%"), Ok(Setting::Cgroup(90)));
-        for text in ["", "MiB", "-1", "+1", "1.5GiB", "512MB", "512mib", "512 MiB", "Off", "cgroup", "1e9"] {
-            assert_eq!(read(text), Err(ParseLimitError::Unknown), "{text:?}");
-        }
-        for text in ["18446744073709551616", "16777216TiB", "99999999999999999999999KiB"] {
-            assert_eq!(read(text), Err(ParseLimitError::TooLarge), "{text:?}");
-        }
-        let wrong =
-            ["", "%", "0%", "101%", "90", "9.5%", "-1%", "+5%", "4294967386%", "99999999999999999999999%"];
-        for share in wrong {
-            assert_eq!(read(&format!("cgroup:{share}")), Err(ParseLimitError::Percentage), "{share:?}");
-        }
-    }
-
     proptest! {
         #[test]
-        fn no_text_panics(text in ".{0,40}") {
-            let _ = text.parse::<Setting>();
-        }
-
-        #[test]
         fn no_numbers_panic_and_nothing_is_wanted_that_is_not_there(
-            sizes in any::<[u64; 4]>(), state in any::<[u64; 4]>(), times in any::<[u64; 3]>()
+            sizes in any::<[u64; 4]>(), state in any::<[u64; 6]>(), times in any::<[u64; 3]>()
         ) {
             let [limit, total, idle, sure] = sizes;
-            let [stuck, share_ns, rest_ns, fails] = state;
+            let [stuck, fails, taken, at_ns, rested, rested_at_ns] = state;
+            let (share, rest) = (Share { taken, at_ns }, Rest { taken: rested, at_ns: rested_at_ns });
             let standing = Standing { limit, total, idle, sure };
-            let mut limiter = Limiter { stuck, share_ns, rest_ns, fails, above: false };
+            let mut limiter = Limiter { stuck, share, rest, fails, above: false };
             if let Some(wanted) = limiter.wanted(standing, times[0]) {
                 prop_assert!(0 < wanted && wanted <= idle);
                 limiter.tried(wanted, standing, standing, times[1], times[2]);

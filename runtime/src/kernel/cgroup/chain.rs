@@ -3,9 +3,10 @@
 //! Invariant: a limit is forgotten only if its file is not there any more or the group has none above it; a file that
 //! cannot be read, for want of descriptors or rights, keeps its last limit. Plain data. No locks.
 
+use super::files::{Files, Unknown};
 use super::path::Path;
 use super::place::{Places, Version, places};
-use super::{Files, NONE, Unknown};
+use crate::policy::limit::NONE;
 
 /// Files that are held open, at most: of version 2 eight groups, the nearest ones. Groups above those are read only where
 /// files may be opened.

@@ -1,7 +1,7 @@
 //! [`Tree`]: files that exist nowhere else, and refuse as the kernel may.
 
 use super::{Files, Path};
-use crate::os::files::{EBADF, ENODEV, ENOENT};
+use crate::kernel::files::{EBADF, ENODEV, ENOENT};
 use core::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 

@@ -1,15 +1,18 @@
-//! The memory limit in force: holds it, follows the control group's ([`group_limit`](crate::group_limit)), and carries out
-//! what [`limit`](crate::limit) decides.
+//! The memory limit in force: holds it, follows the control group's ([`group_limit`]), and carries out
+//! what [`limit`] decides.
 //!
-//! Who acts has [entered](crate::governor) as the only one, but for [`assist`].
+//! Who acts has [entered](super::books::enter) as the only one, but for [`assist`].
 //!
 //! Lock: the [`Guard`] of the files. Whoever follows the group, looks at it again or ends that puts the limit in force with
 //! that in hand, so that no look that has begun before a limit was set replaces it. Only the program's own calls wait for it.
 
-use crate::cgroup::{self, Files};
-use crate::group_limit::{self, Access, Guard, Kernel};
-use crate::limit::{self, Crossing, Limiter, Standing};
-use crate::{os, quiet, trace};
+use super::quiet;
+use crate::events::trace;
+use crate::kernel;
+use crate::kernel::cgroup::{self, Files};
+use crate::kernel::group_limit::{self, Access, Guard, Kernel};
+use crate::policy::MemoryLimit;
+use crate::policy::limit::{self, Crossing, Limiter, Rest, Share, Standing};
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport, Usage};
@@ -19,7 +22,7 @@ static LIMIT: AtomicU64 = AtomicU64::new(limit::NONE);
 /// The share of the control group's limit that is followed, in millionths; 0: the limit stays as it was set.
 static SHARE: AtomicU32 = AtomicU32::new(0);
 /// The fields of the [`Limiter`].
-static LIMITER: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static LIMITER: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 /// A limit that is followed is read again when memory has grown by so much.
 const READ_EVERY_BYTES: u64 = 4 << 20;
@@ -27,6 +30,14 @@ const READ_EVERY_BYTES: u64 = 4 << 20;
 /// The limit in bytes.
 pub(crate) fn current() -> Option<u64> {
     Some(LIMIT.load(Ordering::SeqCst)).filter(|limit| *limit != limit::NONE)
+}
+
+/// The limit as it was set: in bytes, or as the share that is followed.
+pub(crate) fn setting() -> MemoryLimit {
+    match SHARE.load(Ordering::SeqCst) {
+        0 => current().into(),
+        share => MemoryLimit::of_millionths(share),
+    }
 }
 
 /// Puts a limit in force and returns the one before. The caller has the heap reviewed.
@@ -59,7 +70,7 @@ fn replace(limit: u64) -> Option<u64> {
 /// Puts a share of the control group's limit, in millionths, in force, and follows it. While that limit is not known, the
 /// one in force stays. The caller has the heap reviewed.
 pub(crate) fn follow(share: u32) -> Option<u64> {
-    follow_in(&Kernel, share, os::monotonic_ns())
+    follow_in(&Kernel, share, kernel::monotonic_ns())
 }
 
 fn follow_in(files: &impl Files, share: u32, now_ns: u64) -> Option<u64> {
@@ -101,7 +112,7 @@ pub(crate) fn begin_in_child() {
 
 /// Reads a limit that is followed again, if that is due. Returns whether it has changed.
 pub(crate) fn refresh(access: Access) -> bool {
-    is_followed() && refresh_in(&Kernel, access, os::monotonic_ns())
+    is_followed() && refresh_in(&Kernel, access, kernel::monotonic_ns())
 }
 
 fn refresh_in(files: &impl Files, access: Access, now_ns: u64) -> bool {
@@ -147,11 +158,11 @@ pub(crate) fn keep() -> Kept {
     if before.limit == limit::NONE {
         return Kept::default();
     }
-    let start = os::monotonic_ns();
+    let start = kernel::monotonic_ns();
     let mut limiter = load();
     let report = limiter.wanted(before, start).map(|wanted| {
         let report = quiet::release(options(before, wanted));
-        let now = os::monotonic_ns();
+        let now = kernel::monotonic_ns();
         limiter.tried(wanted, before, standing(), now.saturating_sub(start), now);
         report
     });
@@ -197,22 +208,23 @@ fn standing_of(usage: Usage) -> Standing {
 }
 
 fn load() -> Limiter {
-    let [stuck, share_ns, rest_ns, fails, above] =
+    let [stuck, share, share_at_ns, rest, rest_at_ns, fails, above] =
         LIMITER.each_ref().map(|field| field.load(Ordering::SeqCst));
-    Limiter { stuck, share_ns, rest_ns, fails, above: above != 0 }
+    let (share, rest) = (Share { taken: share, at_ns: share_at_ns }, Rest { taken: rest, at_ns: rest_at_ns });
+    Limiter { stuck, share, rest, fails, above: above != 0 }
 }
 
 fn store(limiter: Limiter) {
-    let Limiter { stuck, share_ns, rest_ns, fails, above } = limiter;
-    let values = [stuck, share_ns, rest_ns, fails, u64::from(above)];
+    let Limiter { stuck, share, rest, fails, above } = limiter;
+    let values = [stuck, share.taken, share.at_ns, rest.taken, rest.at_ns, fails, u64::from(above)];
     LIMITER.iter().zip(values).for_each(|(field, value)| field.store(value, Ordering::SeqCst));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::Path;
-    use crate::cgroup::fake::Tree;
+    use crate::kernel::cgroup::Path;
+    use crate::kernel::cgroup::fake::Tree;
 
     const SECOND: u64 = 1_000_000_000;
 

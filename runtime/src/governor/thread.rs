@@ -1,12 +1,11 @@
-//! The background thread: started when there is first something to do, and never needed for correctness.
+//! Whether there is a background thread, and the bell that it sleeps on.
 //!
 //! Invariant: at most one runs in a process. [`BELL`] is rung by whoever finds something to do, on a thread that may be
-//! amid a free; the thread sleeps on it. No lock, and no call of std's that allocates.
+//! inside a free; the thread sleeps on it. No lock, and no call of std's that allocates.
 
-use crate::governor::{self, Turn};
-use crate::line::Line;
-use crate::os;
-use crate::pace::Pace;
+use super::in_force;
+use crate::kernel;
+use crate::kernel::line::Line;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
@@ -30,36 +29,33 @@ const REFUSED: u32 = 2;
 const QUIET: u32 = 0;
 const RUNG: u32 = 1;
 
-/// How often to look what the kernel says of its memory, and of the control group's limit.
-const WATCH: Duration = Duration::from_secs(10);
-
-/// Has the thread look at the heap; starts it if there is none. False if there can be none.
-pub(crate) fn ring() -> bool {
+/// Has the thread look at the heap; starts one that does `work` if there is none. False if there can be none.
+pub(super) fn ring(work: fn()) -> bool {
     if STATE.load(Ordering::SeqCst) == REFUSED {
         return false;
     }
     BUSY.store(true, Ordering::SeqCst);
     let asleep = BELL.swap(RUNG, Ordering::SeqCst) == QUIET;
     match STATE.compare_exchange(ABSENT, RUNNING, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) => start(),
+        Ok(_) => start(work),
         Err(_) => {
             if asleep {
-                os::wake(&BELL);
+                kernel::wake(&BELL);
             }
             true
         }
     }
 }
 
-fn start() -> bool {
-    match os::spawn(run) {
+fn start(work: fn()) -> bool {
+    match kernel::spawn(work) {
         Ok(()) => true,
         Err(errno) => {
             STATE.store(REFUSED, Ordering::SeqCst);
             BUSY.store(false, Ordering::SeqCst);
             Line::new(format_args!(
                 "ebbtide: no background thread (errno {errno}); policy {} works as percent",
-                governor::current()
+                in_force::current()
             ))
             .emit();
             false
@@ -68,72 +64,62 @@ fn start() -> bool {
 }
 
 /// Whether there is none that watches over idle memory, though there could be.
-pub(crate) fn is_absent() -> bool {
+pub(super) fn is_absent() -> bool {
     STATE.load(Ordering::SeqCst) == ABSENT
 }
 
 /// Whether it is at work, so that nobody need tell it of more.
-pub(crate) fn is_busy() -> bool {
+pub(super) fn is_busy() -> bool {
     BUSY.load(Ordering::SeqCst)
 }
 
 /// The policy has changed: one that is not wanted any more ends, one that was refused may be tried again.
-pub(crate) fn policy_changed() {
+pub(super) fn policy_changed() {
     let _ = STATE.compare_exchange(REFUSED, ABSENT, Ordering::SeqCst, Ordering::SeqCst);
     if BELL.swap(RUNG, Ordering::SeqCst) == QUIET {
-        os::wake(&BELL);
+        kernel::wake(&BELL);
     }
 }
 
 /// A forked child has no such thread, unless a callback forked on it: then it is the child's one thread, and goes on as
 /// what it was when the callback returns.
-pub(crate) fn begin_in_child() {
+pub(super) fn begin_in_child() {
     let is_it = IS_IT.get();
     STATE.store(if is_it { RUNNING } else { ABSENT }, Ordering::SeqCst);
     BELL.store(if is_it { RUNG } else { QUIET }, Ordering::SeqCst);
     BUSY.store(is_it, Ordering::SeqCst);
 }
 
-/// What the thread does.
-fn run() {
+/// Runs `work` as the one thread.
+pub(super) fn as_the_one(work: impl FnOnce()) {
     IS_IT.set(true);
     work();
     IS_IT.set(false);
 }
 
-fn work() {
-    let mut pace = Pace::new(os::monotonic_ns());
-    let mut campaign = governor::Campaign::default();
-    loop {
-        BELL.store(QUIET, Ordering::SeqCst);
-        if !governor::wants_background() && leaves() {
-            return;
-        }
-        let wait_ns = pace.wait_ns(os::monotonic_ns());
-        if wait_ns > 0 {
-            os::wait(&BELL, QUIET, Some(Duration::from_nanos(wait_ns)));
-            continue;
-        }
-        let before = os::thread_cpu_ns();
-        let turn = governor::turn(&mut campaign);
-        pace.spend(os::thread_cpu_ns().saturating_sub(before));
-        match turn {
-            Turn::More => {}
-            Turn::After(wait_ns) => os::wait(&BELL, QUIET, Some(Duration::from_nanos(wait_ns))),
-            Turn::Done { watch } => {
-                BUSY.store(false, Ordering::SeqCst);
-                governor::settle();
-                os::wait(&BELL, QUIET, watch.then_some(WATCH));
-            }
-        }
-    }
+/// The thread begins to look: what rings from now on is new.
+pub(super) fn answer() {
+    BELL.store(QUIET, Ordering::SeqCst);
 }
 
-/// The thread ends, unless it is wanted again since. Who rings after this finds none and starts another.
-fn leaves() -> bool {
+/// Sleeps until the bell rings, for `time` at most, or wakes for no reason. For the thread itself.
+pub(super) fn sleep(time: Option<Duration>) {
+    kernel::wait(&BELL, QUIET, time);
+}
+
+/// All that it was told of is done.
+pub(super) fn is_done() {
+    BUSY.store(false, Ordering::SeqCst);
+}
+
+/// The thread is about to end. Who rings after this finds none and starts another.
+pub(super) fn depart() {
     BUSY.store(false, Ordering::SeqCst);
     STATE.store(ABSENT, Ordering::SeqCst);
-    governor::settle();
-    let again = governor::wants_background() && BELL.load(Ordering::SeqCst) == RUNG;
-    !(again && STATE.compare_exchange(ABSENT, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok())
+}
+
+/// Whether the thread that was about to end goes on, as it was rung for since and no other was started.
+pub(super) fn comes_back() -> bool {
+    BELL.load(Ordering::SeqCst) == RUNG
+        && STATE.compare_exchange(ABSENT, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }

@@ -3,47 +3,39 @@
 //! Time that was not used is kept for later, up to [`BANK_NS`], so that a burst after a long rest is answered at once.
 //! Pure: time in, decision out. No locks.
 
+use super::token_bucket::TokenBucket;
+
 /// One part in so many of the time.
 const SHARE: u64 = 100;
 /// Processor time kept for later, at most: with this, two seconds after a long rest see 1.4 % at most.
-const BANK_NS: i64 = 7_000_000;
+const BANK_NS: u64 = 7_000_000;
 /// More processor time than this is never owed: a clock that jumped (a virtual machine that was moved) would stop the thread
 /// for years.
-const MOST_DEBT_NS: i64 = 1_000_000_000;
-/// Processor time that one step is meant to take.
+const MOST_DEBT_NS: u64 = 1_000_000_000;
+/// Processor time that one step is meant to take. One begins only when so much is there.
 pub(crate) const STEP_NS: u64 = 1_000_000;
 
-/// The account of one thread.
+/// The account of one thread, in nanoseconds of processor time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// Processor time that may be spent, in nanoseconds; below zero after a step that took longer than it should.
-    credit_ns: i64,
-    at_ns: u64,
+    spent: TokenBucket<1, SHARE, { BANK_NS - STEP_NS }, { BANK_NS + MOST_DEBT_NS }>,
 }
 
 impl Pace {
     /// The account at the beginning: as after a long rest.
     pub(crate) const fn new(now_ns: u64) -> Self {
-        Self { credit_ns: BANK_NS, at_ns: now_ns }
+        Self { spent: TokenBucket::full(now_ns) }
     }
 
     /// How long to wait before the next step. 0: it may begin.
     pub(crate) fn wait_ns(&mut self, now_ns: u64) -> u64 {
-        let earned = now_ns.saturating_sub(self.at_ns) / SHARE;
-        // Time too short to earn a nanosecond is kept for the next look. A clock that goes back earns nothing.
-        if earned > 0 || now_ns < self.at_ns {
-            self.at_ns = now_ns;
-        }
-        self.credit_ns =
-            self.credit_ns.saturating_add(i64::try_from(earned).unwrap_or(i64::MAX)).min(BANK_NS);
-        let lacking = (STEP_NS as i64).saturating_sub(self.credit_ns);
-        u64::try_from(lacking).unwrap_or(0).saturating_mul(SHARE)
+        self.spent.refill(now_ns);
+        self.spent.wait_ns()
     }
 
     /// Pays for a step.
     pub(crate) fn spend(&mut self, cpu_ns: u64) {
-        let cpu_ns = i64::try_from(cpu_ns).unwrap_or(i64::MAX);
-        self.credit_ns = self.credit_ns.saturating_sub(cpu_ns).max(-MOST_DEBT_NS);
+        self.spent.take(cpu_ns);
     }
 }
 
@@ -112,7 +104,7 @@ mod tests {
         let mut pace = Pace::new(SECOND);
         pace.spend(7_000_000);
         assert_eq!(pace.wait_ns(u64::MAX), 0);
-        assert_eq!(pace, Pace { credit_ns: BANK_NS, at_ns: u64::MAX }, "suspended for ages");
+        assert_eq!(pace, Pace::new(u64::MAX), "suspended for ages");
         pace.spend(7_000_000);
         assert_eq!(pace.wait_ns(5), STEP_NS * SHARE, "set back: nothing is earned");
         assert_eq!(pace.wait_ns(5 + STEP_NS * SHARE), 0, "and goes on from there");

@@ -10,32 +10,21 @@
 //!
 //! Pure: sizes and time in, decision out. No locks.
 
+use super::token_bucket::TokenBucket;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// Debt paid off in a second, in bytes.
 const RATE: u64 = 16 << 20;
 /// Debt that stops nothing: a few bursts may come and go at any speed.
 const ALLOWANCE: u64 = 32 << 20;
 /// More debt than this is forgiven, so that it is paid within seconds.
 const MOST: u64 = 256 << 20;
+/// Bytes that left and came back.
+pub(crate) type Refaults = TokenBucket<RATE, SECOND_NS, ALLOWANCE, MOST>;
 
 /// So long after the last release what comes back is no debt.
-const LONG_NS: u64 = 1_000_000_000;
-
-/// What is known about pages that left by policy. All sizes are in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Budget {
-    /// In use and free at the last look: what is more now was taken since.
-    pub(crate) resident: u64,
-    /// Given back and not seen coming back.
-    pub(crate) away: u64,
-    pub(crate) debt: u64,
-    /// The time of the last look, in nanoseconds.
-    pub(crate) at_ns: u64,
-    /// The time of the last release by policy that gave anything back.
-    pub(crate) left_at_ns: u64,
-    /// What walks in vain have taken and time has not paid for yet, in nanoseconds, and since when.
-    pub(crate) walked_ns: u64,
-    pub(crate) paid_at_ns: u64,
-}
+const LONG_NS: u64 = SECOND_NS;
 
 /// Walks in vain may take one part in so many of the time.
 const WALK_SHARE: u64 = 100;
@@ -45,47 +34,51 @@ const WALK_ALLOWANCE_NS: u64 = 100_000_000;
 const MOST_WALKED_NS: u64 = 200_000_000;
 /// What a walk may take for each byte that left by it: half a microsecond a page.
 const BYTES_PER_NS: u64 = 8;
+/// Nanoseconds that walks in vain have taken.
+pub(crate) type Walks = TokenBucket<1, WALK_SHARE, WALK_ALLOWANCE_NS, MOST_WALKED_NS>;
+
+/// What is known about pages that left by policy. All sizes are in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// In use and free at the last look: what is more now was taken since.
+    pub(crate) resident: u64,
+    /// Given back and not seen coming back.
+    pub(crate) away: u64,
+    /// The time of the last release by policy that gave anything back, in nanoseconds.
+    pub(crate) left_at_ns: u64,
+    pub(crate) refaults: Refaults,
+    pub(crate) walks: Walks,
+}
 
 impl Budget {
     /// Counts what came back since the last look. Returns whether another release is affordable.
     pub(crate) fn look(&mut self, resident: u64, now_ns: u64) -> bool {
-        let elapsed = u128::from(now_ns.saturating_sub(self.at_ns));
-        let paid = u64::try_from(elapsed * u128::from(RATE) / 1_000_000_000).unwrap_or(u64::MAX);
         let came_back = resident.saturating_sub(self.resident).min(self.away);
         self.away -= came_back;
         // A release in the time to come: the clock went back. It counts from now on, or it would for days.
         self.left_at_ns = self.left_at_ns.min(now_ns);
-        let owed = if now_ns.saturating_sub(self.left_at_ns) < LONG_NS { came_back } else { 0 };
-        self.debt = self.debt.saturating_sub(paid).saturating_add(owed).min(MOST);
-        self.resident = resident;
-        // Time too short to pay for a byte is kept for the next look.
-        if paid > 0 || now_ns < self.at_ns {
-            self.at_ns = now_ns;
+        self.refaults.refill(now_ns);
+        if now_ns.saturating_sub(self.left_at_ns) < LONG_NS {
+            self.refaults.take(came_back);
         }
-        self.debt <= ALLOWANCE
+        self.resident = resident;
+        self.refaults.allows()
     }
 
     /// Whether a walk over the heap is affordable.
     pub(crate) fn may_walk(&mut self, now_ns: u64) -> bool {
-        let paid = now_ns.saturating_sub(self.paid_at_ns) / WALK_SHARE;
-        self.walked_ns = self.walked_ns.saturating_sub(paid);
-        // As in `look`.
-        if paid > 0 || now_ns < self.paid_at_ns {
-            self.paid_at_ns = now_ns;
-        }
-        self.walked_ns <= WALK_ALLOWANCE_NS
+        self.walks.refill(now_ns);
+        self.walks.allows()
     }
 
     /// Notes that a release of `bytes` took so long.
     pub(crate) fn walked(&mut self, bytes: u64, took_ns: u64) {
-        let in_vain = took_ns.saturating_sub(bytes / BYTES_PER_NS);
-        self.walked_ns = self.walked_ns.saturating_add(in_vain).min(MOST_WALKED_NS);
+        self.walks.take(took_ns.saturating_sub(bytes / BYTES_PER_NS));
     }
 
     /// How long until [`look`](Self::look) would find another release affordable, in nanoseconds.
     pub(crate) fn wait_ns(&self) -> u64 {
-        let over = u128::from(self.debt.saturating_sub(ALLOWANCE));
-        u64::try_from(over * 1_000_000_000 / u128::from(RATE)).unwrap_or(u64::MAX)
+        self.refaults.wait_ns()
     }
 
     /// Notes that `bytes` were given back, which left `resident` bytes.
@@ -96,6 +89,11 @@ impl Budget {
         self.away = self.away.saturating_add(bytes);
         self.resident = resident;
     }
+
+    /// What left so far may come back without being owed.
+    pub(crate) fn forgive(&mut self) {
+        (self.away, self.refaults.taken) = (0, 0);
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +103,11 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const SECOND: u64 = 1_000_000_000;
     const NEW: Budget =
-        Budget { resident: 0, away: 0, debt: 0, at_ns: 0, left_at_ns: 0, walked_ns: 0, paid_at_ns: 0 };
+        Budget { resident: 0, away: 0, left_at_ns: 0, refaults: Refaults::full(0), walks: Walks::full(0) };
+
+    fn owing(debt: u64) -> Budget {
+        Budget { refaults: Refaults::after_taking(debt, 0), ..NEW }
+    }
 
     /// A program that takes and frees `burst` bytes every `period`, for `rounds`. Returns how many were given back.
     fn cycles(burst: u64, period: u64, rounds: u64) -> u64 {
@@ -125,7 +127,7 @@ mod tests {
     fn growing_is_no_debt() {
         let mut budget = NEW;
         assert!(budget.look(u64::MAX, 1));
-        assert_eq!(budget.debt, 0);
+        assert_eq!(budget.refaults.taken, 0);
     }
 
     #[test]
@@ -134,9 +136,9 @@ mod tests {
         budget.look(500 * MIB, 0);
         budget.gave_back(200 * MIB, 300 * MIB, 0);
         assert!(!budget.look(900 * MIB, 1), "more than the allowance");
-        assert_eq!((budget.debt, budget.away), (200 * MIB, 0));
+        assert_eq!((budget.refaults.taken, budget.away), (200 * MIB, 0));
         budget.look(2000 * MIB, 2);
-        assert_eq!(budget.debt, 200 * MIB);
+        assert_eq!(budget.refaults.taken, 200 * MIB);
     }
 
     #[test]
@@ -147,23 +149,23 @@ mod tests {
         budget.gave_back(200 * MIB, 300 * MIB, SECOND);
         budget.gave_back(0, 300 * MIB, 2 * SECOND);
         assert!(budget.look(500 * MIB, 2 * SECOND), "a release of nothing does not count");
-        assert_eq!((budget.debt, budget.away), (0, 0));
+        assert_eq!((budget.refaults.taken, budget.away), (0, 0));
         budget.gave_back(200 * MIB, 300 * MIB, 3 * SECOND);
         assert!(!budget.look(500 * MIB, 4 * SECOND - 1));
         budget.gave_back(50 * MIB, 450 * MIB, 5 * SECOND);
-        let debt = budget.debt;
+        let debt = budget.refaults.taken;
         budget.look(500 * MIB, 0);
-        assert_eq!(budget.debt, debt + 50 * MIB, "time that goes back proves nothing");
+        assert_eq!(budget.refaults.taken, debt + 50 * MIB, "time that goes back proves nothing");
     }
 
     #[test]
     fn debt_is_paid_by_time_however_often_one_looks() {
-        let mut budget = Budget { debt: 200 * MIB, ..NEW };
+        let mut budget = owing(200 * MIB);
         assert!(!budget.look(0, SECOND));
         for step in 1..=2_000_000 {
             budget.look(0, SECOND + step * 1000);
         }
-        assert!(budget.debt <= 154 * MIB, "{}", budget.debt);
+        assert!(budget.refaults.taken <= 154 * MIB, "{}", budget.refaults.taken);
         assert!(budget.look(0, 11 * SECOND));
     }
 
@@ -206,13 +208,13 @@ mod tests {
         let mut budget = NEW;
         budget.walked(0, SECOND);
         assert!(!budget.may_walk(0), "spent");
-        budget.paid_at_ns = 1_000_000 * SECOND;
+        budget.walks.at_ns = 1_000_000 * SECOND;
         assert!(!budget.may_walk(5), "set back by days");
         assert!(budget.may_walk(11 * SECOND), "goes on from there");
         budget.look(0, 1_000_000 * SECOND);
-        budget.debt = 100 * MIB;
+        budget.refaults.taken = 100 * MIB;
         assert!(!budget.look(0, 5));
-        assert_eq!(budget.debt, 100 * MIB, "no time went by");
+        assert_eq!(budget.refaults.taken, 100 * MIB, "no time went by");
         assert!(budget.look(0, 5 * SECOND), "from there on it does");
     }
 
@@ -224,7 +226,7 @@ mod tests {
         // The clock goes back by days, then runs.
         budget.look(300 * MIB, 5 * SECOND);
         assert!(budget.look(500 * MIB, 7 * SECOND), "it came back late");
-        assert_eq!((budget.debt, budget.away), (0, 0));
+        assert_eq!((budget.refaults.taken, budget.away), (0, 0));
     }
 
     #[test]
@@ -236,7 +238,7 @@ mod tests {
             budget.walked(0, SECOND);
         }
         assert!(!budget.look(400 * MIB, 5) && !budget.may_walk(5));
-        assert!(budget.debt <= MOST && budget.wait_ns() <= 60 * SECOND);
+        assert!(budget.refaults.taken <= MOST && budget.wait_ns() <= 60 * SECOND);
         assert!(
             budget.look(400 * MIB, 5 + budget.wait_ns()) && budget.may_walk(20 * SECOND),
             "it runs again"
@@ -247,14 +249,14 @@ mod tests {
             budget.gave_back(400 * MIB, 0, now);
             budget.may_walk(now);
         }
-        assert!(budget.debt <= MOST);
+        assert!(budget.refaults.taken <= MOST);
     }
 
     #[test]
     fn the_wait_is_as_long_as_the_debt_takes() {
         assert_eq!(NEW.wait_ns(), 0);
-        assert_eq!(Budget { debt: ALLOWANCE + 2 * RATE, ..NEW }.wait_ns(), 2 * SECOND);
-        let mut budget = Budget { debt: MOST, at_ns: 0, ..NEW };
+        assert_eq!(owing(ALLOWANCE + 2 * RATE).wait_ns(), 2 * SECOND);
+        let mut budget = owing(MOST);
         let wait = budget.wait_ns();
         assert!(budget.look(0, wait));
     }

@@ -2,18 +2,17 @@
 //!
 //! A variable that is not set, or empty, means its default. So does one that cannot be read, after one line on stderr.
 
-use crate::limit::{ParseLimitError, Setting};
-use crate::line::Line;
-use crate::os;
-use crate::policy::Policy;
-use crate::trace::Topics;
+use crate::events::trace::Topics;
+use crate::kernel;
+use crate::kernel::line::Line;
+use crate::policy::{MemoryLimit, ParseLimitError, ParsePolicyError, Policy};
 
 /// The longest part of an unreadable value that is shown.
 const SHOWN: usize = 80;
 
 /// The policy that `EBBTIDE_POLICY` names.
-pub(crate) fn policy() -> Policy {
-    os::with_variable(c"EBBTIDE_POLICY", |value| {
+pub(super) fn policy() -> Policy {
+    kernel::with_variable(c"EBBTIDE_POLICY", |value| {
         read_policy(value).unwrap_or_else(|complaint| {
             complaint.emit();
             Policy::DEFAULT
@@ -22,18 +21,18 @@ pub(crate) fn policy() -> Policy {
 }
 
 /// The limit that `EBBTIDE_MEMORY_LIMIT` names.
-pub(crate) fn limit() -> Setting {
-    os::with_variable(c"EBBTIDE_MEMORY_LIMIT", |value| {
+pub(super) fn limit() -> MemoryLimit {
+    kernel::with_variable(c"EBBTIDE_MEMORY_LIMIT", |value| {
         read_limit(value).unwrap_or_else(|complaint| {
             complaint.emit();
-            Setting::Off
+            MemoryLimit::None
         })
     })
 }
 
 /// Complains of a value of `EBBTIDE_KERNEL` that the allocator does not know: it has read it already.
-pub(crate) fn check_kernel() {
-    os::with_variable(c"EBBTIDE_KERNEL", |value| {
+pub(super) fn check_kernel() {
+    kernel::with_variable(c"EBBTIDE_KERNEL", |value| {
         if let Err(complaint) = read_kernel(value) {
             complaint.emit();
         }
@@ -52,8 +51,8 @@ fn read_kernel(value: Option<&[u8]>) -> Result<(), Line> {
 }
 
 /// The events that `EBBTIDE_TRACE` lists.
-pub(crate) fn topics() -> Topics {
-    os::with_variable(c"EBBTIDE_TRACE", |value| {
+pub(super) fn topics() -> Topics {
+    kernel::with_variable(c"EBBTIDE_TRACE", |value| {
         read_topics(value).unwrap_or_else(|complaint| {
             complaint.emit();
             Topics::NONE
@@ -68,7 +67,7 @@ fn read_policy(value: Option<&[u8]>) -> Result<Policy, Line> {
         return Ok(Policy::DEFAULT);
     }
     let reason = match core::str::from_utf8(value) {
-        Err(_) => crate::ParsePolicyError::Unknown,
+        Err(_) => ParsePolicyError::Unknown,
         Ok(text) => match text.parse() {
             Ok(policy) => return Ok(policy),
             Err(reason) => reason,
@@ -82,10 +81,10 @@ fn read_policy(value: Option<&[u8]>) -> Result<Policy, Line> {
 }
 
 #[expect(clippy::result_large_err, reason = "no box before main")]
-fn read_limit(value: Option<&[u8]>) -> Result<Setting, Line> {
+fn read_limit(value: Option<&[u8]>) -> Result<MemoryLimit, Line> {
     let value = value.unwrap_or_default().trim_ascii();
     if value.is_empty() {
-        return Ok(Setting::Off);
+        return Ok(MemoryLimit::None);
     }
     let read = core::str::from_utf8(value).map_err(|_| ParseLimitError::Unknown).and_then(str::parse);
     read.map_err(|reason| {
@@ -180,10 +179,10 @@ mod tests {
     #[test]
     fn limits_are_read() {
         let read = |text: &str| read_limit(Some(text.as_bytes())).ok().expect(text);
-        assert_eq!(read_limit(None).ok(), Some(Setting::Off));
-        assert_eq!((read(""), read("off")), (Setting::Off, Setting::Off));
-        assert_eq!(read(" 512MiB "), Setting::Bytes(512 << 20));
-        assert_eq!(read("cgroup:90%"), Setting::Cgroup(90));
+        assert_eq!(read_limit(None).ok(), Some(MemoryLimit::None));
+        assert_eq!((read(""), read("off")), (MemoryLimit::None, MemoryLimit::None));
+        assert_eq!(read(" 512MiB "), MemoryLimit::Bytes(512 << 20));
+        assert_eq!(read("cgroup:90%"), MemoryLimit::CgroupShare(0.9));
         assert_eq!(
             complaint(read_limit(Some(b"much"))),
             "ebbtide: EBBTIDE_MEMORY_LIMIT=\"much\" ignored: expected bytes as in 512MiB (B, KiB, MiB, GiB, TiB), \

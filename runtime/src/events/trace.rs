@@ -3,10 +3,10 @@
 //! No lock: the topics and the start time are atomics, set once by [`begin`] before they are read. No allocation, since
 //! a release may run inside a free.
 
-use crate::events::{self, ReleaseCause};
-use crate::limit::{self, Crossing, Standing};
-use crate::line::Line;
-use crate::{os, quiet};
+use super::event::ReleaseCause;
+use crate::kernel;
+use crate::kernel::line::Line;
+use crate::policy::limit::{self, Crossing, Standing};
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
@@ -28,7 +28,7 @@ impl Topics {
         Self(self.0 | other.0)
     }
 
-    const fn has(self, other: Self) -> bool {
+    pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }
@@ -37,35 +37,25 @@ static TOPICS: AtomicU8 = AtomicU8::new(0);
 static START_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the clock of the trace lines and sets what is traced. Called once.
-pub(crate) fn begin(topics: Topics) {
+pub(super) fn begin(topics: Topics) {
     // Relaxed, here and in the loads: each value stands alone, and a line with the time of another start cannot come
     // out wrong in a way that matters.
-    START_NS.store(os::monotonic_ns(), Ordering::Relaxed);
+    START_NS.store(kernel::monotonic_ns(), Ordering::Relaxed);
     TOPICS.store(topics.0, Ordering::Relaxed);
-    if topics.has(Topics::RELEASE) {
-        quiet::begin();
-    }
-    if topics.has(Topics::MAP) || cfg!(feature = "tracing") {
-        events::listen_to_maps();
-    }
 }
 
-fn traced(topic: Topics) -> bool {
+/// Whether `topic` is traced.
+pub(crate) fn is_on(topic: Topics) -> bool {
     Topics(TOPICS.load(Ordering::Relaxed)).has(topic)
 }
 
-/// In a forked child. Stores to atomics only.
-pub(crate) fn begin_in_child() {
-    quiet::begin_in_child(traced(Topics::RELEASE));
-}
-
 fn since_start() -> Duration {
-    Duration::from_nanos(os::monotonic_ns().saturating_sub(START_NS.load(Ordering::Relaxed)))
+    Duration::from_nanos(kernel::monotonic_ns().saturating_sub(START_NS.load(Ordering::Relaxed)))
 }
 
 /// Traces a release: the `number`-th of this process.
-pub(crate) fn release(number: u64, report: &ReleaseReport, cause: ReleaseCause) {
-    if traced(Topics::RELEASE) {
+pub(super) fn release(number: u64, report: &ReleaseReport, cause: ReleaseCause) {
+    if is_on(Topics::RELEASE) {
         release_line(number, since_start(), report, cause).emit();
     }
 }
@@ -75,8 +65,8 @@ fn release_line(number: u64, at: Duration, report: &ReleaseReport, cause: Releas
 }
 
 /// Traces that memory crossed its limit.
-pub(crate) fn crossing(crossing: Crossing, at: Standing) {
-    if traced(Topics::LIMIT) {
+pub(super) fn crossing(crossing: Crossing, at: Standing) {
+    if is_on(Topics::LIMIT) {
         crossing_line(crossing, at, since_start()).emit();
     }
 }
@@ -96,7 +86,7 @@ fn crossing_line(crossing: Crossing, at: Standing, time: Duration) -> Line {
 
 /// Traces that the limit itself has changed, since that of the control group has.
 pub(crate) fn limit_change(before: u64, after: u64) {
-    if traced(Topics::LIMIT) {
+    if is_on(Topics::LIMIT) {
         let (time, before, after) = (Seconds(since_start()), Bound(before), Bound(after));
         Line::new(format_args!("ebbtide limit @{time}: {before} -> {after} (control group)")).emit();
     }
@@ -115,8 +105,8 @@ impl fmt::Display for Bound {
 }
 
 /// Traces the end of a map's growth or shrink.
-pub(crate) fn map(event: &MapEvent<'_>) {
-    if traced(Topics::MAP) {
+pub(super) fn map(event: &MapEvent<'_>) {
+    if is_on(Topics::MAP) {
         Evacuation::of(event).line(since_start()).emit();
     }
 }
