@@ -31,11 +31,19 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(0x80, 0x80, 0x80),
     RGBColor(0xa0, 0x60, 0x40),
 ];
+/// The same for a dark page: the two blues change places.
+const COLOURS_ON_DARK: [RGBColor; 8] = {
+    let [blue, orange, green, pink, yellow, sky, grey, brown] = COLOURS;
+    [sky, orange, green, pink, yellow, blue, grey, brown]
+};
+
 /// What the curves are drawn on.
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
     /// Axes and letters.
     ink: RGBColor,
+    /// Of the curves, in their order.
+    colours: [RGBColor; 8],
     /// Behind everything. None: what the page has.
     ground: Option<RGBColor>,
     /// Whether names and title are part of the drawing.
@@ -43,13 +51,21 @@ pub struct Theme {
 }
 
 /// Readable on a light and on a dark page; the page names the curves.
-const PAGE: Theme = Theme { ink: RGBColor(0x70, 0x78, 0x80), ground: None, legend: false };
+const PAGE: Theme = Theme { ink: RGBColor(0x70, 0x78, 0x80), colours: COLOURS, ground: None, legend: false };
 /// A picture for a light page.
-pub const LIGHT: Theme =
-    Theme { ink: RGBColor(0x42, 0x4a, 0x53), ground: Some(RGBColor(0xff, 0xff, 0xff)), legend: true };
+pub const LIGHT: Theme = Theme {
+    ink: RGBColor(0x42, 0x4a, 0x53),
+    colours: COLOURS,
+    ground: Some(RGBColor(0xff, 0xff, 0xff)),
+    legend: true,
+};
 /// A picture for a dark page.
-pub const DARK: Theme =
-    Theme { ink: RGBColor(0xb1, 0xba, 0xc4), ground: Some(RGBColor(0x0d, 0x11, 0x17)), legend: true };
+pub const DARK: Theme = Theme {
+    ink: RGBColor(0xb1, 0xba, 0xc4),
+    colours: COLOURS_ON_DARK,
+    ground: Some(RGBColor(0x0d, 0x11, 0x17)),
+    legend: true,
+};
 
 const SIZE: (u32, u32) = (1000, 380);
 /// Height of the title and of each line of names, and how many names stand in one line.
@@ -107,7 +123,7 @@ impl Chart {
         for (nth, curve) in self.curves.iter().enumerate() {
             let x = left + 300 * i32::try_from(nth % NAMES)?;
             let y = 14 + LINE * i32::try_from(1 + nth / NAMES)?;
-            let stroke = COLOURS[nth % COLOURS.len()].stroke_width(3);
+            let stroke = theme.colours[nth % theme.colours.len()].stroke_width(3);
             area.draw(&PathElement::new(vec![(x, y + 9), (x + 24, y + 9)], stroke))?;
             let name = Text::new(curve.name.clone(), (x + 32, y), (FONT, 15).into_font().color(&theme.ink));
             area.draw(&name)?;
@@ -137,7 +153,7 @@ impl Chart {
             .x_label_formatter(&|seconds| format!("{seconds:.1}"))
             .draw()?;
         for (nth, curve) in self.curves.iter().enumerate() {
-            let stroke = COLOURS[nth % COLOURS.len()].stroke_width(2);
+            let stroke = theme.colours[nth % theme.colours.len()].stroke_width(2);
             chart.draw_series(LineSeries::new(thinned(&curve.points, top / f64::from(SIZE.1)), stroke))?;
         }
         Ok(())
