@@ -35,6 +35,14 @@
 //! atomic operation for each allocation and each free. What is freed once more after its memory was handed out anew is
 //! a free of the new block to any allocator, and is not found.
 
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("ebbtide runs on 64-bit Linux only: its heap is built on mmap, madvise and futex");
+
+/// The examples of `README.md`, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod base;
 mod cache;
 mod fork;

@@ -1,14 +1,15 @@
 //! A service under bursts: resident memory over time, page faults, the slowest request and processor time, under each policy
 //! and on the peers with the settings that give most back.
 //!
-//! `cargo run --release -p ebbtide-benches --features peers --example burst` (`-- --quick` for bursts of 64 MiB)
+//! `cargo run --release -p ebbtide-benches --features peers --example burst` (`-- --quick` for bursts of 64 MiB,
+//! `-- --svg docs` for the picture of the README)
 
 use std::process::ExitCode;
 
 use ebbtide_benches::args::Args;
 use ebbtide_benches::chart::Chart;
 use ebbtide_benches::child::{self, Program};
-use ebbtide_benches::experiment::{curve, report};
+use ebbtide_benches::experiment::{curve, pictures, report};
 use ebbtide_benches::peer::{self, Peer};
 use ebbtide_benches::table::{Table, mib, number};
 use serde_json::Value;
@@ -50,6 +51,15 @@ const SETTINGS: [Setting; 9] = [
     releasing("tcmalloc, release calls", "tcmalloc"),
 ];
 
+/// What the README's picture shows: ebbtide's default, and each peer with the setting that gives most back.
+const PICTURED: [&str; 5] = [
+    "ebbtide percent:10",
+    "glibc",
+    "mimalloc3, mi_collect",
+    "jemalloc, background, 1 s decay",
+    "tcmalloc, release calls",
+];
+
 const LEAD: &str = "Three bursts, each of them dropped at once and followed by quiet time with small requests. \
                     Quiet: resident above the start at the end of each quiet time, in MiB. The slowest request \
                     includes the allocator's own release where one is called.";
@@ -69,7 +79,7 @@ fn run() -> Result<(), String> {
     let (size, idle) = if args.quick { ("64", "300") } else { ("1024", "2500") };
     let mut table =
         Table::new(["setting", "peak", "quiet 1", "quiet 2", "quiet 3", "faults", "slowest ms", "cpu ms"]);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut pictured) = (Vec::new(), Vec::new(), Vec::new());
     for peer in peer::ALL.iter().filter(|peer| args.wants_peer(peer.name)) {
         let program = build(*peer)?;
         for setting in SETTINGS.iter().filter(|setting| setting.peer == peer.name) {
@@ -80,10 +90,16 @@ fn run() -> Result<(), String> {
                 &outcome,
                 curve.points.iter().map(|point| point.1).fold(0.0, f64::max),
             ));
+            if PICTURED.contains(&setting.name) {
+                pictured.push(curve.clone());
+            }
             if peer.name == peer::EBBTIDE { ours.push(curve) } else { theirs.push(curve) }
         }
     }
     let chart = |title: &str, curves| Chart { title: format!("Resident memory, {title}"), curves };
+    pictured.sort_by_key(|curve| PICTURED.iter().position(|&name| name == curve.name));
+    let title = format!("Resident memory of a service under three bursts of {size} MiB");
+    pictures("burst", &args, &Chart { title, curves: pictured })?;
     report("burst", &args, LEAD, &[chart("ebbtide", ours), chart("peers", theirs)], &table)
 }
 

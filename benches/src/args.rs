@@ -15,13 +15,15 @@ pub struct Args {
     pub json: Option<PathBuf>,
     /// Where an experiment writes its chart.
     pub html: Option<PathBuf>,
+    /// The folder to which an experiment writes its chart as pictures for a light and a dark page.
+    pub svg: Option<PathBuf>,
     /// Less work for each run, and few rounds.
     pub quick: bool,
 }
 
 /// The options, for the usage line.
-pub const USAGE: &str =
-    "options: [--rows NAME,...] [--peers NAME,...] [--rounds N] [--json FILE] [--html FILE] [--quick]";
+pub const USAGE: &str = "options: [--rows NAME,...] [--peers NAME,...] [--rounds N] [--json FILE] [--html FILE] \
+                         [--svg FOLDER] [--quick]";
 
 impl Args {
     /// Reads the options of this process.
@@ -33,8 +35,8 @@ impl Args {
     }
 
     fn parse(words: impl Iterator<Item = String>, rounds: usize) -> Result<Self, String> {
-        let mut args =
-            Self { rows: Vec::new(), peers: Vec::new(), rounds, json: None, html: None, quick: false };
+        let (rows, peers) = (Vec::new(), Vec::new());
+        let mut args = Self { rows, peers, rounds, json: None, html: None, svg: None, quick: false };
         let mut chosen_rounds = None;
         let mut words = words;
         while let Some(word) = words.next() {
@@ -47,6 +49,7 @@ impl Args {
                 "--peers" => args.peers = list(&value()?),
                 "--json" => args.json = Some(value()?.into()),
                 "--html" => args.html = Some(value()?.into()),
+                "--svg" => args.svg = Some(value()?.into()),
                 "--rounds" => {
                     let number = value()?.parse().ok().filter(|&rounds| rounds > 0);
                     chosen_rounds =
@@ -96,8 +99,9 @@ mod tests {
 
     #[test]
     fn reads_what_it_documents_and_nothing_else() {
-        let args = parse("--bench --rows pair,live --rounds 3 --json x.json --quick").expect("known options");
+        let args = parse("--bench --rows pair,live --rounds 3 --svg docs --quick").expect("known options");
         assert_eq!((args.rounds, args.quick, args.rows.len()), (3, true, 2));
+        assert_eq!(args.svg, Some("docs".into()));
         assert!(args.wants_row("pair_64") && !args.wants_row("drift"));
         assert!(args.wants_peer("glibc"));
         assert_eq!(parse("--quick").expect("known").rounds, 1);

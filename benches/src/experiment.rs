@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use serde_json::Value;
 
 use crate::args::Args;
-use crate::chart::{Chart, Curve};
+use crate::chart::{Chart, Curve, DARK, LIGHT};
 use crate::child::target_dir;
 use crate::page;
 use crate::table::Table;
@@ -69,6 +69,21 @@ pub fn report(name: &str, args: &Args, lead: &str, charts: &[Chart], table: &Tab
     };
     write(&path, &page::html(&format!("ebbtide: {name}"), lead, charts, table)?)?;
     println!("chart: {}", path.display());
+    Ok(())
+}
+
+/// Writes `chart` to `NAME-light.svg` and `NAME-dark.svg` in the folder of `--svg`, if there is one.
+///
+/// # Errors
+/// If it cannot be drawn or written.
+pub fn pictures(name: &str, args: &Args, chart: &Chart) -> Result<(), String> {
+    let Some(folder) = &args.svg else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    for (theme, kind) in [(LIGHT, "light"), (DARK, "dark")] {
+        let path = folder.join(format!("{name}-{kind}.svg"));
+        write(&path, &chart.picture(theme)?)?;
+        println!("picture: {}", path.display());
+    }
     Ok(())
 }
 

@@ -40,6 +40,11 @@
 #[doc = include_str!("std.md")]
 pub mod std_api {}
 
+/// The examples of `README.md`, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod boxed;
 mod clone;
 mod drain;

@@ -78,6 +78,11 @@
 //! few atomics, since policy runs on threads that are freeing memory. Its start-up, its hook and its trace lines neither
 //! allocate nor panic.
 
+/// The examples of `README.md`, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod allocator;
 mod events;
 mod governor;

@@ -1,6 +1,11 @@
 //! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, filters on system
 //! calls, a generator, how long they wait, and trials in child processes.
 
+/// The examples of the workspace's `README.md`, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
+
 pub mod block;
 pub mod memory;
 pub mod patience;

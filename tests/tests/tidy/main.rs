@@ -6,6 +6,7 @@ mod imports;
 mod layers;
 mod lengths;
 mod licences;
+mod published;
 mod rooms;
 mod source;
 mod tree;
@@ -65,6 +66,11 @@ fn every_file_is_in_a_module_tree() {
 #[test]
 fn licences_are_known() {
     report("licences", &licences::findings());
+}
+
+#[test]
+fn archives_are_whole() {
+    report("published packages", &published::findings());
 }
 
 #[test]
