@@ -137,16 +137,14 @@ fn misuse_of_slot<O: Os>(
     class: Option<SizeClass>,
 ) -> Misuse {
     let segments = spans.segments();
-    let geometry = of_span.geometry();
-    let offset = addr - segments.address(span).as_ptr() as usize;
-    let number = geometry.slot_at(offset);
-    if number >= geometry.slots as usize || number * of_span.size() != offset {
+    let Some(place) = segments.slot_at(of_span, addr).filter(|place| place.is_start) else {
         return Misuse::NotAStart;
-    }
+    };
     let record = segments.span(span);
-    let live = record.live.look(number / 64) & !record.look(number / 64);
+    let (word, bit) = place.bit();
+    let live = record.live.look(word) & !record.look(word);
     // A slot that is live and of this class was free when the misuse was found, and has a new owner since.
-    if live >> (number % 64) & 1 == 1 && class != Some(of_span) { Misuse::OtherLayout } else { Misuse::Twice }
+    if live & bit != 0 && class != Some(of_span) { Misuse::OtherLayout } else { Misuse::Twice }
 }
 
 /// What lies at an address.

@@ -156,20 +156,17 @@ fn verify_span<O: Os>(spans: &Spans<O>, span: UnitIndex) -> Result<(), HeapError
 
 fn verify_magazine<O: Os>(spans: &Spans<O>, cache: &ThreadCache, class: SizeClass) -> Result<(), HeapError> {
     let segments = spans.segments();
-    let geometry = class.geometry();
-    let mask = geometry.units as usize * UNIT - 1;
     let held = cache.magazine(class).held();
     for (at, slot) in held.iter().enumerate() {
-        let addr = *slot as usize;
-        let span = segments.unit_of(addr & !mask).ok_or(fault(Fault::CachedSlot, UnitIndex::NIL))?;
-        let number = geometry.slot_at(addr & mask);
-        let record = segments.span(span);
-        let whole = number * class.size() == addr & mask && number < geometry.slots as usize;
-        let small = segments.meta(span).kind() == RunKind::Small && record.class() == class;
-        let live = if HARDENED { record.live.look(number / 64) } else { 0 };
-        let free = (record.look(number / 64) | live) >> (number % 64) & 1 == 1;
-        if !whole || !small || free || held[..at].contains(slot) {
-            return Err(fault(Fault::CachedSlot, span));
+        let nowhere = fault(Fault::CachedSlot, UnitIndex::NIL);
+        let place = segments.slot_at(class, *slot as usize).ok_or(nowhere)?;
+        let record = segments.span(place.span);
+        let small = segments.meta(place.span).kind() == RunKind::Small && record.class() == class;
+        let (word, bit) = place.bit();
+        let live = if HARDENED { record.live.look(word) } else { 0 };
+        let free = (record.look(word) | live) & bit != 0;
+        if !place.is_start || !small || free || held[..at].contains(slot) {
+            return Err(fault(Fault::CachedSlot, place.span));
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use core::ptr::NonNull;
 use crate::base::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::units::{HUGE, MOST_OF_SEGMENT, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
 use crate::os::{Errno, Os};
+use crate::space::size_class::SizeClass;
 use crate::space::span::SpanRecord;
 use crate::space::unit_table::UnitMeta;
 
@@ -86,6 +87,24 @@ impl Segment {
         let offset = addr.wrapping_sub(self.base.load(Ordering::Relaxed));
         let inside = offset < self.bytes.load(Ordering::Relaxed);
         inside.then(|| UnitIndex((offset >> UNIT_SHIFT) as u32 + self.first.load(Ordering::Relaxed)))
+    }
+}
+
+/// Where an address lies in a span.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotPlace {
+    /// The first unit of the span.
+    pub(crate) span: UnitIndex,
+    /// The number of the slot.
+    pub(crate) number: usize,
+    /// Whether the slot exists and begins there.
+    pub(crate) is_start: bool,
+}
+
+impl SlotPlace {
+    /// The word of the span's bitmap that has the slot, and its bit.
+    pub(crate) const fn bit(&self) -> (usize, u64) {
+        (self.number / 64, 1 << (self.number % 64))
     }
 }
 
@@ -177,6 +196,18 @@ impl Segments {
         debug_assert!(row < segment.units() as usize);
         // SAFETY: as in `meta`; the zones that hold spans commit this table too.
         unsafe { &*segment.spans.load(Ordering::Relaxed).add(row) }
+    }
+
+    /// Which slot of a span of `class` an address lies in; `None` if it is no address of this heap. Whether the unit is
+    /// committed, and begins such a span, the caller must find out.
+    pub(crate) fn slot_at(&self, class: SizeClass, addr: usize) -> Option<SlotPlace> {
+        let geometry = class.geometry();
+        // Spans are aligned to their size.
+        let within = geometry.units as usize * UNIT - 1;
+        let span = self.unit_of(addr & !within)?;
+        let number = geometry.slot_at(addr & within);
+        let is_start = number < geometry.slots as usize && number * class.size() == addr & within;
+        Some(SlotPlace { span, number, is_start })
     }
 
     /// The addresses of the rows of some units of one segment.

@@ -11,7 +11,6 @@
 use core::alloc::Layout;
 
 use super::Spans;
-use crate::base::units::UNIT;
 use crate::os::Os;
 use crate::space::misuse::{Act, Misused};
 use crate::space::size_class::{SizeClass, padded};
@@ -66,21 +65,15 @@ impl<O: Os> Spans<O> {
 
     /// The bit of the slot of `class` that begins at `addr`; `None` if there is no such slot.
     fn slot_bit(&self, class: SizeClass, addr: usize) -> Option<SlotBit<'_>> {
-        let geometry = class.geometry();
-        // Spans are aligned to their size.
-        let within = geometry.units as usize * UNIT - 1;
-        let span = self.segments().unit_of(addr & !within)?;
-        if !self.segments().is_committed(span) || self.segments().meta(span).kind() != RunKind::Small {
+        let place = self.segments().slot_at(class, addr)?;
+        let is_span = self.segments().is_committed(place.span)
+            && self.segments().meta(place.span).kind() == RunKind::Small;
+        if !is_span || !place.is_start {
             return None;
         }
-        let record = self.segments().span(span);
-        let number = geometry.slot_at(addr & within);
-        let whole = number < geometry.slots as usize && number * geometry.size as usize == addr & within;
-        (record.class() == class && whole).then_some(SlotBit {
-            record,
-            word: number / 64,
-            bit: 1 << (number % 64),
-        })
+        let record = self.segments().span(place.span);
+        let (word, bit) = place.bit();
+        (record.class() == class).then_some(SlotBit { record, word, bit })
     }
 }
 
