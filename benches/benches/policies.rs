@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use ebbtide::Policy;
 use ebbtide_benches::args::Args;
 use ebbtide_benches::memory::{peak_rss, rss, rss_counter};
-use ebbtide_benches::rng::Rng;
 use ebbtide_benches::summary::median;
 use ebbtide_benches::table::{Table, mib, number};
+use ebbtide_tests::rng::Rng;
 
 #[global_allocator]
 static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();

@@ -13,9 +13,9 @@ use ebbtide_benches::block::Block;
 use ebbtide_benches::chart::{Chart, Curve};
 use ebbtide_benches::experiment::{curve, report, run, run_self};
 use ebbtide_benches::memory::rss_counter;
-use ebbtide_benches::rng::Rng;
 use ebbtide_benches::sampler::Sampler;
 use ebbtide_benches::table::{Table, mib, number};
+use ebbtide_tests::rng::Rng;
 use serde_json::{Value, json};
 
 #[global_allocator]

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::block::Block;
-use crate::rng::Rng;
 use crate::scenarios::ReleaseCall;
+use ebbtide_tests::rng::Rng;
 
 /// Stretches of each kind, and how long each is.
 const STRETCHES: usize = 10;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::block::Block;
 use crate::memory::{rss, rss_counter};
-use crate::rng::Rng;
 use crate::sampler::Sampler;
 use crate::scenarios::ReleaseCall;
+use ebbtide_tests::rng::Rng;
 
 const BURSTS: usize = 3;
 /// Live all the time.

@@ -18,7 +18,6 @@ pub mod memory;
 pub mod page;
 pub mod peer;
 pub mod program;
-pub mod rng;
 pub mod sampler;
 pub mod scenarios;
 pub mod summary;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::block::Block;
 use crate::memory::rss;
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
 
 /// An allocator's own call for "give everything back now". Returns the bytes it says it released, if it says so.
 pub type ReleaseCall = fn() -> Option<u64>;

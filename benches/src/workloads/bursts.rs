@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use crate::block::Block;
 use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
 
 const SIZE: usize = 64;
 

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use foldhash::fast::FixedState;
 
 use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
 
 /// Keys are drawn from twice as many as are held on average.
 const KEYS: usize = 200_000;

@@ -2,7 +2,7 @@
 
 use crate::block::Block;
 use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
 
 fn replace(ops: usize, seed: u64, len: usize, mut size: impl FnMut(&mut Rng, usize) -> usize) -> Sample {
     let mut rng = Rng::new(seed);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::block::Block;
 use crate::channel::Channel;
 use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
 
 fn pairs(ops: usize, threads: usize) -> Sample {
     let start_line = Barrier::new(threads + 1);
