@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use ebbtide::Policy;
-use ebbtide_tests::block::{Block, page_floor};
-use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::block::Block;
+use ebbtide_tests::memory::{anonymous, page_floor};
 use ebbtide_tests::patience::eventually;
 use ebbtide_tests::rng::Rng;
 use ebbtide_tests::seccomp::{self, Answer};
@@ -78,7 +78,7 @@ fn between_survivors() {
             *slot = None;
         }
     }
-    settles(before, page_floor(slots.iter().flatten()));
+    settles(before, page_floor(slots.iter().flatten().map(Block::range)));
     assert!(slots.iter().flatten().all(|block| block.holds(1, block.size())));
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ebbtide::{Policy, ReleaseOptions};
-use ebbtide_tests::block::{Block, page_floor};
-use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::block::Block;
+use ebbtide_tests::memory::{anonymous, page_floor};
 use ebbtide_tests::rng::Rng;
 
 use crate::harness::{Case, MIB, at_most, near, resident_vec, start};
@@ -54,7 +54,7 @@ fn percent_releases_between_survivors() {
     // The next activity on slow paths, if the last frees did not pass the threshold.
     slots.extend((0..100).map(|_| Some(Block::filled(30_000, 1))));
     slots.truncate(100_000);
-    let floor = page_floor(slots.iter().flatten());
+    let floor = page_floor(slots.iter().flatten().map(Block::range));
     at_most("resident after the burst", anonymous(), before + floor + floor * 15 / 100 + 8 * MIB, MIB);
 }
 
