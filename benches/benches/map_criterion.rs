@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ebbtide_benches::maps::{self, Ebbtide, Hashbrown, Map};
+use ebbtide_benches::workloads::maps::{self, Ebbtide, Hashbrown, Map};
 use ebbtide_tests::rng::Rng;
 
 #[global_allocator]

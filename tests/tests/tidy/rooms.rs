@@ -11,6 +11,8 @@ pub(crate) type Package = (&'static str, &'static [&'static str]);
 pub(crate) const PACKAGES: &[Package] = &[
     ("runtime/src", &["start", "testing", "governor", "events", "kernel", "policy"]),
     ("runtime/cli/src", &["demo", "command"]),
+    ("tests/src", &[]),
+    ("benches/src", &["parent", "scenarios", "workloads", "show", "measure"]),
 ];
 
 /// The place of a file's room among the package's, from the top; None for a folder that is not listed.
