@@ -104,3 +104,21 @@ impl Program {
         Ok(value["version"].as_str().unwrap_or("unknown").to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_prints_json_or_is_an_error() {
+        let child = |script: &str| json_from(Command::new("sh").args(["-c", script]), "the child");
+        assert_eq!(child("echo '{\"ns\": 3}'").map(|value| value["ns"].as_u64()), Ok(Some(3)));
+        for (script, error) in
+            [("exit 3", "the child: exit status: 3"), ("echo fast", "the child printed no JSON")]
+        {
+            assert!(child(script).is_err_and(|said| said.starts_with(error)), "{script}");
+        }
+        let missing = json_from(&mut Command::new("/no/such/program"), "the child");
+        assert!(missing.is_err_and(|said| said.starts_with("cannot run the child")));
+    }
+}
