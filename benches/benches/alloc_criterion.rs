@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ebbtide_alloc::Allocator;
-use ebbtide_benches::rng::Rng;
+use ebbtide_tests::rng::Rng;
 
 /// A block of `size` bytes, not zero.
 fn allocate(allocator: &impl GlobalAlloc, size: usize) -> (*mut u8, Layout) {

@@ -5,11 +5,11 @@
 
 use std::process::ExitCode;
 
-use ebbtide_benches::args::Args;
-use ebbtide_benches::child::{self, Program};
-use ebbtide_benches::peer::{self, EBBTIDE};
-use ebbtide_benches::summary::{geometric_mean, median, smallest};
-use ebbtide_benches::table::{Table, mib, number};
+use ebbtide_benches::parent::args::Args;
+use ebbtide_benches::parent::child::{self, Program};
+use ebbtide_benches::parent::peer::{self, EBBTIDE};
+use ebbtide_benches::show::summary::{geometric_mean, median, smallest};
+use ebbtide_benches::show::table::{Table, mib, number};
 use ebbtide_benches::workloads::{self, Workload};
 use serde_json::{Value, json};
 

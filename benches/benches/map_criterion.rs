@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ebbtide_benches::maps::{self, Ebbtide, Hashbrown, Map};
-use ebbtide_benches::rng::Rng;
+use ebbtide_benches::workloads::maps::{self, Ebbtide, Hashbrown, Map};
+use ebbtide_tests::rng::Rng;
 
 #[global_allocator]
 static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();

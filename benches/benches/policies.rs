@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebbtide::Policy;
-use ebbtide_benches::args::Args;
-use ebbtide_benches::memory::{peak_rss, rss, rss_counter};
-use ebbtide_benches::rng::Rng;
-use ebbtide_benches::summary::median;
-use ebbtide_benches::table::{Table, mib, number};
+use ebbtide_benches::parent::args::Args;
+use ebbtide_benches::show::summary::median;
+use ebbtide_benches::show::table::{Table, mib, number};
+use ebbtide_tests::memory::{page_floor, peak_rss, rss, rss_at_once};
+use ebbtide_tests::rng::Rng;
 
 #[global_allocator]
 static GLOBAL: ebbtide::Ebbtide = ebbtide::Ebbtide::new();
@@ -262,15 +262,11 @@ fn burst(sizes: std::ops::RangeInclusive<usize>, total: usize, survivors: usize,
         }
     }
     let at_once = rss().saturating_sub(before);
-    let mut pages: Vec<usize> = blocks
-        .iter()
-        .flatten()
-        .flat_map(|block| block.as_ptr() as usize / 4096..=(block.as_ptr() as usize + block.len() - 1) / 4096)
-        .collect();
-    pages.sort_unstable();
-    pages.dedup();
-    let floor = pages.len() * 4096;
-    drop(pages);
+    let addresses = |block: &Vec<u8>| {
+        let bytes = block.as_ptr_range();
+        bytes.start as usize..bytes.end as usize
+    };
+    let floor = page_floor(blocks.iter().flatten().map(addresses));
     let (start, cpu_before) = (Instant::now(), cpu());
     let measure = |seconds: u64| {
         let until = Duration::from_secs(seconds) / divisor;
@@ -303,7 +299,7 @@ fn churn_under(limited: bool, time: Duration) -> Vec<f64> {
             scope.spawn(move || serve(me, start, stop, requests));
         }
         while start.elapsed() < time {
-            highest = highest.max(rss_counter());
+            highest = highest.max(rss_at_once());
             live = live.max(ebbtide::mem_stats().heap_alloc);
             thread::sleep(Duration::from_millis(1));
         }
@@ -313,7 +309,7 @@ fn churn_under(limited: bool, time: Duration) -> Vec<f64> {
     let releases = ebbtide::mem_stats().releases_total - given;
     vec![
         highest as f64,
-        (LIMIT + 4 * MIB + before) as f64,
+        ((LIMIT + 4 * MIB) as u64 + before) as f64,
         live as f64,
         requests.into_inner() as f64 / time.as_secs_f64(),
         releases as f64 / time.as_secs_f64(),

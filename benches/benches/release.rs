@@ -3,12 +3,12 @@
 
 use std::process::ExitCode;
 
-use ebbtide_benches::args::Args;
-use ebbtide_benches::child::{self, Program};
-use ebbtide_benches::peer;
-use ebbtide_benches::scenarios::{self, Scenario};
-use ebbtide_benches::summary::median;
-use ebbtide_benches::table::{Table, mib, number};
+use ebbtide_benches::parent::args::Args;
+use ebbtide_benches::parent::child::{self, Program};
+use ebbtide_benches::parent::peer;
+use ebbtide_benches::scenarios::after_release::{self, Scenario};
+use ebbtide_benches::show::summary::median;
+use ebbtide_benches::show::table::{Table, mib, number};
 use serde_json::{Value, json};
 
 /// Busy threads beside the one that releases: one that has a processor of its own, and more than this machine may have.
@@ -43,7 +43,7 @@ fn run() -> Result<(), String> {
         programs.push(child::build(*peer)?.with_default("EBBTIDE_POLICY", "off"));
     }
     let mut report = Vec::new();
-    for scenario in scenarios::ALL.iter().filter(|scenario| args.wants_row(scenario.name)) {
+    for scenario in after_release::ALL.iter().filter(|scenario| args.wants_row(scenario.name)) {
         let cells = measure(scenario, &programs, args.rounds)?;
         println!("\n{} (MiB above the start)\n{}", scenario.name, table(&cells, &programs));
         report.push(json!({ "scenario": scenario.name, "allocators": as_json(&cells, &programs) }));

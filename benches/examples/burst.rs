@@ -6,12 +6,12 @@
 
 use std::process::ExitCode;
 
-use ebbtide_benches::args::Args;
-use ebbtide_benches::chart::Chart;
-use ebbtide_benches::child::{self, Program};
-use ebbtide_benches::experiment::{curve, pictures, report};
-use ebbtide_benches::peer::{self, Peer};
-use ebbtide_benches::table::{Table, mib, number};
+use ebbtide_benches::parent::args::Args;
+use ebbtide_benches::parent::child::{self, Program};
+use ebbtide_benches::parent::experiment::{curve, pictures, report};
+use ebbtide_benches::parent::peer::{self, Peer};
+use ebbtide_benches::show::chart::Chart;
+use ebbtide_benches::show::table::{Table, mib, number};
 use serde_json::Value;
 
 /// What a run differs by.

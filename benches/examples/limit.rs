@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ebbtide::{Event, ReleaseCause};
-use ebbtide_benches::args::Args;
-use ebbtide_benches::block::Block;
-use ebbtide_benches::chart::{Chart, Curve};
-use ebbtide_benches::experiment::{curve, report, run, run_self};
-use ebbtide_benches::memory::rss_counter;
-use ebbtide_benches::rng::Rng;
-use ebbtide_benches::sampler::Sampler;
-use ebbtide_benches::table::{Table, mib, number};
+use ebbtide_benches::measure::block::Block;
+use ebbtide_benches::measure::sampler::Sampler;
+use ebbtide_benches::parent::args::Args;
+use ebbtide_benches::parent::experiment::{curve, report, run, run_self};
+use ebbtide_benches::show::chart::{Chart, Curve};
+use ebbtide_benches::show::table::{Table, mib, number};
+use ebbtide_tests::memory::rss_at_once;
+use ebbtide_tests::rng::Rng;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -91,7 +91,7 @@ fn sizes() -> (u64, u64) {
 
 fn look() -> [u64; 3] {
     let (total, live) = sizes();
-    [total, live, rss_counter() as u64]
+    [total, live, rss_at_once()]
 }
 
 /// What one phase came to.

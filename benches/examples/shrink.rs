@@ -8,12 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use ebbtide::HashMap;
-use ebbtide_benches::args::Args;
-use ebbtide_benches::chart::Chart;
-use ebbtide_benches::experiment::{curve, report, run, run_self};
-use ebbtide_benches::memory::{rss, rss_counter};
-use ebbtide_benches::sampler::Sampler;
-use ebbtide_benches::table::{Table, mib};
+use ebbtide_benches::measure::sampler::Sampler;
+use ebbtide_benches::parent::args::Args;
+use ebbtide_benches::parent::experiment::{curve, report, run, run_self};
+use ebbtide_benches::show::chart::Chart;
+use ebbtide_benches::show::table::{Table, mib};
+use ebbtide_tests::memory::{rss, rss_at_once};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -58,8 +58,8 @@ fn parent() -> Result<(), String> {
 /// The resident set, and what the map says of itself.
 fn look() -> [u64; 3] {
     let map = ebbtide::map_stats().into_iter().find(|map| map.name == "table");
-    map.map_or([rss_counter() as u64, 0, 0], |map| {
-        [rss_counter() as u64, map.arena_bytes, map.len * size_of::<(u64, [u64; 3])>() as u64]
+    map.map_or([rss_at_once(), 0, 0], |map| {
+        [rss_at_once(), map.arena_bytes, map.len * size_of::<(u64, [u64; 3])>() as u64]
     })
 }
 

@@ -4,23 +4,9 @@
 //! that each allocator serves the whole program, as it would in use. The bench targets build those programs, run
 //! them in turns, and take medians.
 
-pub mod args;
-pub mod beside;
-pub mod block;
-pub mod burst;
-pub mod channel;
-pub mod chart;
-pub mod child;
-pub mod effort;
-pub mod experiment;
-pub mod maps;
-pub mod memory;
-pub mod page;
-pub mod peer;
+pub mod measure;
+pub mod parent;
 pub mod program;
-pub mod rng;
-pub mod sampler;
 pub mod scenarios;
-pub mod summary;
-pub mod table;
+pub mod show;
 pub mod workloads;

@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ebbtide_tests::memory::peak_rss;
 use serde_json::{Value, json};
 
-use crate::beside;
-use crate::burst;
-use crate::effort::Effort;
-use crate::memory::peak_rss;
-use crate::scenarios::{self, ReleaseCall};
+use crate::measure::effort::Effort;
+use crate::measure::release::ReleaseCall;
+use crate::scenarios::{after_release, beside, burst};
 use crate::workloads;
 
 /// What a program knows about its global allocator.
@@ -81,7 +80,7 @@ fn burst(mib: &str, idle_ms: &str, release: Option<ReleaseCall>) -> Option<Value
 }
 
 fn scenario(name: &str, call: ReleaseCall) -> Option<Value> {
-    let scenario = scenarios::find(name)?;
+    let scenario = after_release::find(name)?;
     let outcome = (scenario.run)(call);
     Some(json!({
         "scenario": name,

@@ -8,6 +8,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use ebbtide_alloc::Allocator;
@@ -170,6 +171,12 @@ impl Block {
         self.ptr.as_ptr() as usize
     }
 
+    /// First address, and the one behind the last.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.address()..self.address() + self.size()
+    }
+
     /// Bytes asked for.
     #[must_use]
     pub const fn size(&self) -> usize {
@@ -182,15 +189,4 @@ impl Drop for Block {
         // SAFETY: the block is live with this layout, and is not used again.
         unsafe { ALLOCATOR.dealloc(black_box(self.ptr.as_ptr()), self.layout) };
     }
-}
-
-/// Bytes of the 4 KiB pages that hold at least one byte of a block: what no allocator that cannot move objects gets
-/// below.
-#[must_use]
-pub fn page_floor<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> u64 {
-    let pages = |block: &Block| block.address() / 4096..=(block.address() + block.size() - 1) / 4096;
-    let mut touched: Vec<usize> = blocks.into_iter().flat_map(pages).collect();
-    touched.sort_unstable();
-    touched.dedup();
-    touched.len() as u64 * 4096
 }

@@ -1,4 +1,4 @@
-//! What the black-box tests share: blocks with patterns in them, the kernel's view of memory, signals, filters on system
+//! What the black-box tests share, and the benches in part: blocks with patterns in them, the kernel's view of memory, signals, filters on system
 //! calls, a generator, how long they wait, and trials in child processes.
 
 /// The examples of the workspace's `README.md`, as tests.
@@ -12,4 +12,5 @@ pub mod patience;
 pub mod rng;
 pub mod seccomp;
 pub mod signal;
+#[cfg(feature = "trials")]
 pub mod trial;

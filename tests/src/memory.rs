@@ -1,4 +1,4 @@
-//! What the kernel says about this process's memory. Nothing here takes heap memory, so that measuring does not
+//! What the kernel says about this process's memory. Nothing that asks it takes heap memory, so that measuring does not
 //! change what is measured.
 #![allow(unsafe_code, reason = "mincore, mlock and errno are libc functions")]
 
@@ -31,9 +31,10 @@ fn each_line(path: &str, mut line: impl FnMut(&str)) {
     }
 }
 
-fn rollup(name: &str) -> u64 {
+/// The value of a line such as `Rss:   1234 kB`, in bytes.
+fn field(path: &str, name: &str) -> u64 {
     let mut value = None;
-    each_line("/proc/self/smaps_rollup", |line| {
+    each_line(path, |line| {
         if let Some(rest) = line.strip_prefix(name) {
             value = rest.split_ascii_whitespace().next().and_then(|word| word.parse::<u64>().ok());
         }
@@ -41,31 +42,61 @@ fn rollup(name: &str) -> u64 {
     value.expect("the kernel prints this line") * 1024
 }
 
-/// Resident set size of the process. Exact: the kernel walks the page tables.
+/// Resident set size of the process. Exact, in a few hundred microseconds: the kernel walks the page tables.
 #[must_use]
 pub fn rss() -> u64 {
-    rollup("Rss:")
+    field("/proc/self/smaps_rollup", "Rss:")
 }
 
 /// The anonymous part of the resident set: heap and stacks, without the program's text, which comes in by page
 /// faults at any time. Exact.
 #[must_use]
 pub fn anonymous() -> u64 {
-    rollup("Anonymous:")
+    field("/proc/self/smaps_rollup", "Anonymous:")
 }
 
-/// As [`anonymous`], from the kernel's counters: they may lag by some pages per CPU, but are of one moment. The exact walk
-/// sees pages twice that a busy thread gives back behind it and takes elsewhere.
+/// The highest resident set size so far, from the kernel's counters.
 #[must_use]
-pub fn anonymous_at_once() -> u64 {
+pub fn peak_rss() -> u64 {
+    field("/proc/self/status", "VmHWM:")
+}
+
+/// Resident pages, and those of them that files back, from the kernel's counters.
+fn counters() -> (u64, u64) {
     let mut pages = None;
     each_line("/proc/self/statm", |line| {
         let mut words = line.split_ascii_whitespace().map(|word| word.parse::<u64>().ok());
         if let (Some(Some(resident)), Some(Some(shared))) = (words.nth(1), words.next()) {
-            pages = Some(resident - shared);
+            pages = Some((resident, shared));
         }
     });
-    pages.expect("statm has seven numbers") * PAGE as u64
+    pages.expect("statm has seven numbers")
+}
+
+/// As [`rss`], from the kernel's counters, in about a microsecond: they may lag by some pages per CPU, but are of one
+/// moment.
+#[must_use]
+pub fn rss_at_once() -> u64 {
+    counters().0 * PAGE as u64
+}
+
+/// As [`anonymous`], from the kernel's counters, like [`rss_at_once`]. The exact walk sees pages twice that a busy thread
+/// gives back behind it and takes elsewhere.
+#[must_use]
+pub fn anonymous_at_once() -> u64 {
+    let (resident, shared) = counters();
+    (resident - shared) * PAGE as u64
+}
+
+/// Bytes of the 4 KiB pages that hold at least one byte of `blocks`, none of them empty: what no allocator that cannot
+/// move objects gets below.
+#[must_use]
+pub fn page_floor(blocks: impl IntoIterator<Item = Range<usize>>) -> u64 {
+    let pages = |block: Range<usize>| block.start / PAGE..block.end.div_ceil(PAGE);
+    let mut touched: Vec<usize> = blocks.into_iter().flat_map(pages).collect();
+    touched.sort_unstable();
+    touched.dedup();
+    (touched.len() * PAGE) as u64
 }
 
 /// Resident bytes of the pages that `range` touches, by mincore.
@@ -165,12 +196,23 @@ mod tests {
 
     #[test]
     fn sees_what_is_touched() {
+        const BYTES: usize = 32 << 20;
         let before = (rss(), anonymous());
-        let memory = vec![1_u8; 32 << 20];
+        let memory = vec![1_u8; BYTES];
         let start = std::hint::black_box(&memory).as_ptr() as usize;
-        assert!(rss() >= before.0 + (31 << 20));
-        assert!(anonymous() >= before.1 + (31 << 20));
-        assert!(anonymous_at_once() >= before.1 + (31 << 20));
-        assert!(resident_in(start..start + memory.len()) >= 32 << 20);
+        let most = (BYTES - (1 << 20)) as u64;
+        assert!(rss() >= before.0 + most && rss_at_once() >= before.0 + most);
+        assert!(anonymous() >= before.1 + most && anonymous_at_once() >= before.1 + most);
+        assert!(resident_in(start..start + BYTES) >= BYTES as u64);
+        drop(memory);
+        assert!(peak_rss() >= before.0 + most, "the peak stays");
+    }
+
+    #[test]
+    fn the_floor_counts_each_page_once() {
+        assert_eq!(page_floor([]), 0);
+        assert_eq!(page_floor(std::iter::once(4096..8192)), 4096);
+        assert_eq!(page_floor([4095..4097, 100..200, 5000..5001]), 8192);
+        assert_eq!(page_floor([0..1, 3 * 4096..5 * 4096 + 1]), 4 * 4096);
     }
 }

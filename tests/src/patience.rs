@@ -5,6 +5,7 @@
 //! work, and the time in which a test must get enough work done. What a test asserts stays the same.
 
 use std::sync::LazyLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 const VARIABLE: &str = "EBBTIDE_TEST_PATIENCE";
@@ -22,6 +23,21 @@ static FACTOR: LazyLock<u32> = LazyLock::new(|| {
 #[must_use]
 pub fn patient(bound: Duration) -> Duration {
     bound * *FACTOR
+}
+
+/// Polls `is_so` until it holds or `bound`, times `EBBTIDE_TEST_PATIENCE`, has passed. Returns whether it held.
+#[must_use]
+pub fn eventually(bound: Duration, is_so: impl Fn() -> bool) -> bool {
+    // Polls are walks of /proc or of all caches: rare enough that they do not slow down what is waited for.
+    const POLL: Duration = Duration::from_millis(20);
+    let started = Instant::now();
+    while !is_so() {
+        if started.elapsed() > patient(bound) {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
 }
 
 /// Whether a test that has worked since `started` should go on: it has not worked for `length`, or not done enough and

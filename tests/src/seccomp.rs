@@ -19,9 +19,10 @@ pub enum Answer {
     NameAndKill,
 }
 
-/// The offsets of `struct seccomp_data` that the filter reads: the number of the call, and the architecture.
+/// Offsets in `struct seccomp_data`: the number of the call, the architecture, and the first of six arguments.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
+const ARGUMENTS: u32 = 16;
 #[cfg(target_arch = "x86_64")]
 const NATIVE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
@@ -53,55 +54,132 @@ pub fn opening_calls() -> Vec<c_long> {
 /// The kernel has no seccomp, or refuses filters to this process.
 ///
 /// # Panics
-/// If more calls are named than a filter can tell apart (some 200).
+/// If more calls are named than a filter has room for.
 pub fn forbid(calls: &[c_long], answer: Answer) -> io::Result<()> {
-    let verdict = match answer {
-        Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
-        Answer::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno.unsigned_abs() & libc::SECCOMP_RET_DATA,
-        Answer::NameAndKill => {
+    let mut filter = Filter::new(answer);
+    calls.iter().for_each(|call| filter.forbid(*call));
+    filter.install_for_all_threads()
+}
+
+/// A filter that allows every call that is not forbidden. Allocates nothing: it may be built between fork and exec.
+#[derive(Clone)]
+pub struct Filter {
+    answer: Answer,
+    /// The first `len` are the program. All others, of which there is at least one, are [`ALLOW`]: the program ends by
+    /// falling through to it.
+    program: [libc::sock_filter; ROOM],
+    len: usize,
+}
+
+/// Instructions that a filter has room for: two for each call, and some.
+const ROOM: usize = 128;
+const ALLOW: libc::sock_filter = end(libc::SECCOMP_RET_ALLOW);
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filter").field("answer", &self.answer).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl Filter {
+    /// Forbids nothing yet. `answer` is what becomes of calls that will be.
+    #[must_use]
+    pub fn new(answer: Answer) -> Self {
+        let mut filter = Self { answer, program: [ALLOW; ROOM], len: 0 };
+        filter.add([load(ARCHITECTURE), equals(NATIVE, 1, 0), ALLOW, load(NUMBER)]);
+        filter
+    }
+
+    /// Forbids a call.
+    ///
+    /// # Panics
+    /// If there is no room left.
+    pub fn forbid(&mut self, call: c_long) {
+        self.add([equals(number(call), 0, 1), self.verdict()]);
+    }
+
+    /// Forbids a call unless the lower half of its argument at `index` is `value`.
+    ///
+    /// # Panics
+    /// If there is no room left.
+    pub fn forbid_unless(&mut self, call: c_long, index: u32, value: u32) {
+        // The lower half comes first: both architectures are little-endian.
+        let argument = load(ARGUMENTS + 8 * index);
+        self.add([equals(number(call), 0, 4), argument, equals(value, 0, 1), ALLOW, self.verdict()]);
+    }
+
+    fn verdict(&self) -> libc::sock_filter {
+        end(match self.answer {
+            Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+            Answer::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno.unsigned_abs() & libc::SECCOMP_RET_DATA,
+            Answer::NameAndKill => libc::SECCOMP_RET_TRAP,
+        })
+    }
+
+    fn add<const N: usize>(&mut self, instructions: [libc::sock_filter; N]) {
+        assert!(self.len + N < ROOM, "the filter has no room");
+        self.program[self.len..self.len + N].copy_from_slice(&instructions);
+        self.len += N;
+    }
+
+    /// The program, with the allowance that ends it.
+    fn program(&self) -> &[libc::sock_filter] {
+        &self.program[..=self.len]
+    }
+
+    /// Installs the filter for the calling thread, and for the threads and processes that it makes from now on.
+    ///
+    /// # Errors
+    /// The kernel has no seccomp, or refuses filters to this thread.
+    pub fn install_for_this_thread(&self) -> io::Result<()> {
+        self.install(0)
+    }
+
+    /// Installs the filter for all threads of this process.
+    ///
+    /// # Errors
+    /// The kernel has no seccomp, or refuses filters to this process.
+    pub fn install_for_all_threads(&self) -> io::Result<()> {
+        self.install(libc::SECCOMP_FILTER_FLAG_TSYNC)
+    }
+
+    fn install(&self, flags: libc::c_ulong) -> io::Result<()> {
+        if self.answer == Answer::NameAndKill {
             crate::signal::handle(libc::SIGSYS, name_the_call);
-            libc::SECCOMP_RET_TRAP
         }
-    };
-    let mut program = program(calls, verdict);
-    let filter = libc::sock_fprog {
-        len: u16::try_from(program.len()).expect("a short program"),
-        filter: program.as_mut_ptr(),
-    };
-    // SAFETY: the call takes numbers alone.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(io::Error::last_os_error());
+        let program = self.program();
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        // SAFETY: the call takes numbers alone.
+        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `filter` names a live program, which the kernel checks and copies, and does not write to.
+        let refused = unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
+        };
+        if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
-    // SAFETY: `filter` names a live program, which the kernel checks and copies.
-    let refused = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_TSYNC,
-            &raw const filter,
-        )
-    };
-    if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// `verdict` for `calls`, and leave for all others.
-fn program(calls: &[c_long], verdict: u32) -> Vec<libc::sock_filter> {
-    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
-    let equals = |value, yes, no| statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, yes, no);
-    let end = |value| statement(libc::BPF_RET | libc::BPF_K, value, 0, 0);
-    let count = u8::try_from(calls.len()).expect("jumps reach 255 instructions");
-    let mut program =
-        vec![load(ARCHITECTURE), equals(NATIVE, 1, 0), end(libc::SECCOMP_RET_ALLOW), load(NUMBER)];
-    for (call, ahead) in calls.iter().zip((1..=count).rev()) {
-        // Over the rest of the comparisons and over the leave.
-        program.push(equals(u32::try_from(*call).expect("a number of a call"), ahead, 0));
-    }
-    program.extend([end(libc::SECCOMP_RET_ALLOW), end(verdict)]);
-    program
+const fn load(offset: u32) -> libc::sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
 }
 
-fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    libc::sock_filter { code: u16::try_from(code).expect("an operation"), jt, jf, k }
+/// Skips `yes` instructions if what was loaded is `value`, else `no`.
+const fn equals(value: u32, yes: u8, no: u8) -> libc::sock_filter {
+    statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, yes, no)
+}
+
+const fn end(verdict: u32) -> libc::sock_filter {
+    statement(libc::BPF_RET | libc::BPF_K, verdict, 0, 0)
+}
+
+const fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+fn number(call: c_long) -> u32 {
+    u32::try_from(call).expect("a number of a call")
 }
 
 extern "C" fn name_the_call(_: i32, info: *mut libc::siginfo_t, _: *mut c_void) {
@@ -128,14 +206,23 @@ extern "C" fn name_the_call(_: i32, info: *mut libc::siginfo_t, _: *mut c_void) 
 mod tests {
     use super::*;
 
-    /// What the filter says to a call.
-    fn verdict(program: &[libc::sock_filter], architecture: u32, number: u32) -> u32 {
+    const VERDICT: u32 = libc::SECCOMP_RET_ERRNO | 7;
+
+    /// What the filter says to a call of this architecture's table whose arguments are all `argument`.
+    fn verdict(filter: &Filter, architecture: u32, number: u32, argument: u32) -> u32 {
+        let program = filter.program();
         let (mut at, mut value) = (0, 0);
         loop {
             let step = program[at];
             at += 1;
             match u32::from(step.code) & 7 {
-                libc::BPF_LD => value = if step.k == NUMBER { number } else { architecture },
+                libc::BPF_LD => {
+                    value = match step.k {
+                        NUMBER => number,
+                        ARCHITECTURE => architecture,
+                        _ => argument,
+                    }
+                }
                 libc::BPF_RET => return step.k,
                 _ => at += usize::from(if value == step.k { step.jt } else { step.jf }),
             }
@@ -145,16 +232,29 @@ mod tests {
     #[test]
     fn only_the_named_calls_are_forbidden() {
         let calls = opening_calls();
-        let program = program(&calls, 7);
+        let mut filter = Filter::new(Answer::Refuse(7));
+        calls.iter().for_each(|call| filter.forbid(*call));
         for number in 0..500 {
             let named = calls.contains(&c_long::from(number));
-            let expected = if named { 7 } else { libc::SECCOMP_RET_ALLOW };
-            assert_eq!(verdict(&program, NATIVE, number), expected, "{number}");
+            let expected = if named { VERDICT } else { libc::SECCOMP_RET_ALLOW };
+            assert_eq!(verdict(&filter, NATIVE, number, 0), expected, "{number}");
         }
-        assert_eq!(
-            verdict(&program, 3, calls[0] as u32),
-            libc::SECCOMP_RET_ALLOW,
-            "numbers of another table"
-        );
+        let foreign = verdict(&filter, 3, calls[0] as u32, 0);
+        assert_eq!(foreign, libc::SECCOMP_RET_ALLOW, "numbers of another table");
+    }
+
+    #[test]
+    fn one_value_of_an_argument_may_be_spared() {
+        let mut filter = Filter::new(Answer::Refuse(7));
+        filter.forbid(10);
+        filter.forbid_unless(20, 2, 4);
+        filter.forbid(30);
+        for number in 0..50 {
+            for argument in [0, 4, 10, 20, 30] {
+                let forbidden = matches!((number, argument), (10 | 30, _)) || (number == 20 && argument != 4);
+                let expected = if forbidden { VERDICT } else { libc::SECCOMP_RET_ALLOW };
+                assert_eq!(verdict(&filter, NATIVE, number, argument), expected, "{number} of {argument}");
+            }
+        }
     }
 }

@@ -28,7 +28,7 @@ fn check((block, seed): &Live) {
 
 fn make(rng: &mut Rng) -> Live {
     let high = if rng.below(200) == 0 { 20 } else { 12 };
-    let (size, seed) = (rng.log_uniform(high), rng.next_u64());
+    let (size, seed) = (rng.log_uniform(0, high), rng.next_u64());
     if rng.below(8) == 0 {
         let layout = std::alloc::Layout::from_size_align(size, 16).expect("small");
         let mut block = Block::try_zeroed(layout).expect("memory");
@@ -55,7 +55,7 @@ fn work(me: u64, desks: &[Mutex<Vec<Live>>], stop: &AtomicBool, done: &AtomicU64
                 let at = rng.below(live.len());
                 let (mut block, seed) = live.swap_remove(at);
                 let kept = block.size();
-                let size = rng.log_uniform(14);
+                let size = rng.log_uniform(0, 14);
                 assert!(block.try_resize(size));
                 assert!(block.holds(seed, kept.min(size)), "{block:?} lost its contents");
             }

@@ -6,11 +6,13 @@
 
 use std::hash::Hash;
 use std::hint::black_box;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ebbtide_benches::maps::{self, Ebbtide, Hashbrown, Map, Mapping, Plain, Types};
-use ebbtide_benches::memory::{release, rss_counter, thread_time};
+use ebbtide_benches::measure::processor::thread_time;
+use ebbtide_benches::measure::release::release;
+use ebbtide_benches::parent::child::run_self;
+use ebbtide_benches::workloads::maps::{self, Ebbtide, Hashbrown, Map, Mapping, Plain, Types};
+use ebbtide_tests::memory::rss_at_once;
 use serde_json::{Value, json};
 
 use crate::others::text;
@@ -79,14 +81,7 @@ fn one(lives: &[Value], field: &str, of: Of) -> f64 {
 }
 
 fn run(map: &str, kind: &str, len: usize) -> Result<Value, String> {
-    let exe = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let output = Command::new(exe).args(["--life", map, kind, &len.to_string()]).output();
-    let output = output.map_err(|error| format!("cannot run this program: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("life of {map}: {}\n{said}", output.status));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("life of {map} printed no JSON: {error}"))
+    run_self(&["--life", map, kind, &len.to_string()], &[], &format!("life of {map}"))
 }
 
 /// Prints the life of one map.
@@ -141,7 +136,7 @@ fn live<K: Eq + Hash, V, M: Mapping<K, V>>(
     key: impl Fn(usize) -> K,
     value: impl Fn(usize) -> V,
 ) -> Value {
-    let start = rss_counter();
+    let start = rss_at_once();
     let mut map = M::default();
     let (mut inserts, mut removes) = (Worst::default(), Worst::default());
     let (mut peak, mut worst, mut sum, mut samples) = (0, 0.0_f64, 0.0, 0);
@@ -149,7 +144,7 @@ fn live<K: Eq + Hash, V, M: Mapping<K, V>>(
         let (key, value) = (key(index), value(index));
         inserts.time(|| map.put(key, value));
         if index % SAMPLE_EVERY == 0 {
-            let resident = rss_counter().saturating_sub(start);
+            let resident = rss_at_once().saturating_sub(start);
             peak = peak.max(resident);
             if index >= SAMPLE_FROM.min(len / 2) {
                 let per_entry = resident as f64 / index as f64;
@@ -159,7 +154,7 @@ fn live<K: Eq + Hash, V, M: Mapping<K, V>>(
             }
         }
     }
-    peak = peak.max(rss_counter().saturating_sub(start));
+    peak = peak.max(rss_at_once().saturating_sub(start));
     for index in 0..len - len / 20 {
         let key = key(index);
         removes.time(|| {
@@ -168,7 +163,7 @@ fn live<K: Eq + Hash, V, M: Mapping<K, V>>(
     }
     let resident_mib = || {
         release(on_libc);
-        rss_counter().saturating_sub(start) as f64 / f64::from(1 << 20)
+        rss_at_once().saturating_sub(start) as f64 / f64::from(1 << 20)
     };
     let left = resident_mib();
     map.fit();

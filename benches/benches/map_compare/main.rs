@@ -11,7 +11,7 @@ mod whole;
 
 use std::process::ExitCode;
 
-use ebbtide_benches::args::Args;
+use ebbtide_benches::parent::args::Args;
 use serde_json::json;
 
 use rows::Rows;

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use ebbtide_benches::maps::{self, Map, Mapping, Types};
+use ebbtide_benches::workloads::maps::{self, Map, Mapping, Types};
 
 use crate::rows::{Rows, named, sides, time};
 

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use ebbtide_benches::args::Args;
-use ebbtide_benches::summary::median;
-use ebbtide_benches::table::{Table, number};
+use ebbtide_benches::parent::args::Args;
+use ebbtide_benches::show::summary::median;
+use ebbtide_benches::show::table::{Table, number};
 use serde_json::{Value, json};
 
 /// One number of each map, in the order of the columns.
@@ -84,9 +84,9 @@ impl<'a> Rows<'a> {
 macro_rules! sides {
     ($function:ident($($argument:expr),*)) => {
         [
-            &mut || $function::<ebbtide_benches::maps::Ebbtide>($($argument),*),
-            &mut || $function::<ebbtide_benches::maps::Hashbrown>($($argument),*),
-            &mut || $function::<ebbtide_benches::maps::Plain>($($argument),*),
+            &mut || $function::<ebbtide_benches::workloads::maps::Ebbtide>($($argument),*),
+            &mut || $function::<ebbtide_benches::workloads::maps::Hashbrown>($($argument),*),
+            &mut || $function::<ebbtide_benches::workloads::maps::Plain>($($argument),*),
         ]
     };
 }

@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use ebbtide_benches::maps::{self, Ebbtide, Hashbrown, Map, Plain};
-use ebbtide_benches::rng::Rng;
+use ebbtide_benches::workloads::maps::{self, Ebbtide, Hashbrown, Map, Plain};
+use ebbtide_tests::rng::Rng;
 
 use crate::rows::{Rows, named, sides, time};
 

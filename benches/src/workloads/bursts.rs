@@ -4,9 +4,10 @@
 
 use std::hint::black_box;
 
-use crate::block::Block;
-use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
+
+use crate::measure::block::Block;
+use crate::measure::effort::{Effort, Sample};
 
 const SIZE: usize = 64;
 

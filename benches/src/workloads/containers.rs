@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
 
+use ebbtide_tests::rng::Rng;
 use foldhash::fast::FixedState;
 
-use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use crate::measure::effort::{Effort, Sample};
 
 /// Keys are drawn from twice as many as are held on average.
 const KEYS: usize = 200_000;

@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 
-use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
+
+use crate::measure::effort::{Effort, Sample};
 
 /// About `len` bytes of JSON: records with numbers, texts, lists and nested objects.
 fn generate(len: usize) -> String {

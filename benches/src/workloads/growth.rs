@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use crate::block::Block;
-use crate::effort::{Effort, Sample};
+use crate::measure::block::Block;
+use crate::measure::effort::{Effort, Sample};
 
 /// A `Vec<u64>` from empty to 4,096 elements. One operation is one push.
 pub(super) fn vec_push(effort: Effort) -> Sample {

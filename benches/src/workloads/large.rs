@@ -1,8 +1,8 @@
 //! Large blocks, and blocks that must read as zero. One byte of each page is written, so that the price of the pages
 //! is counted whether the allocator clears them or the kernel does.
 
-use crate::block::Block;
-use crate::effort::{Effort, Sample};
+use crate::measure::block::Block;
+use crate::measure::effort::{Effort, Sample};
 
 /// 4 MiB allocated, touched, freed. One operation is one KiB.
 pub(super) fn large_4mib(effort: Effort) -> Sample {

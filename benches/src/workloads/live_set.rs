@@ -1,8 +1,9 @@
 //! Replacement in a set of live blocks, one thread: one operation frees a block and allocates another in its place.
 
-use crate::block::Block;
-use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
+
+use crate::measure::block::Block;
+use crate::measure::effort::{Effort, Sample};
 
 fn replace(ops: usize, seed: u64, len: usize, mut size: impl FnMut(&mut Rng, usize) -> usize) -> Sample {
     let mut rng = Rng::new(seed);

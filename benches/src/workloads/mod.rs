@@ -1,4 +1,4 @@
-//! The workloads: one function each, grouped in modules, listed in [`ALL`].
+//! The workloads: one function each, grouped in modules, listed in [`ALL`]; and, beside that list, the operations of maps.
 //!
 //! A workload does a fixed number of operations, so that every allocator does the same work and the peaks of
 //! resident memory compare. Randomness comes from fixed seeds.
@@ -9,10 +9,11 @@ mod document;
 mod growth;
 mod large;
 mod live_set;
+pub mod maps;
 mod sharing;
 mod threads;
 
-use crate::effort::{Effort, Sample};
+use crate::measure::effort::{Effort, Sample};
 
 /// A workload by its name.
 #[derive(Clone, Copy, Debug)]

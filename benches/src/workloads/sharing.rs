@@ -6,8 +6,8 @@
 use std::sync::Barrier;
 use std::thread;
 
-use crate::block::Block;
-use crate::effort::{Effort, Sample};
+use crate::measure::block::Block;
+use crate::measure::effort::{Effort, Sample};
 
 const THREADS: usize = 2;
 const WRITES: usize = 200;

@@ -8,10 +8,11 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::block::Block;
-use crate::channel::Channel;
-use crate::effort::{Effort, Sample};
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
+
+use crate::measure::block::Block;
+use crate::measure::channel::Channel;
+use crate::measure::effort::{Effort, Sample};
 
 fn pairs(ops: usize, threads: usize) -> Sample {
     let start_line = Barrier::new(threads + 1);

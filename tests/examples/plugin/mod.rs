@@ -28,7 +28,7 @@ fn churn(seed: u64, rounds: u64) -> bool {
     let mut kept: Vec<(Block, u64)> = Vec::new();
     let mut whole = true;
     for round in 0..rounds {
-        kept.push((Block::filled(rng.log_uniform(11), round), round));
+        kept.push((Block::filled(rng.log_uniform(0, 11), round), round));
         if kept.len() > 100 {
             let (block, seed) = kept.swap_remove(rng.below(100));
             whole &= block.holds(seed, block.size());

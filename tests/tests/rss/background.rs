@@ -3,12 +3,12 @@
 
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ebbtide::Policy;
-use ebbtide_tests::block::{Block, page_floor};
-use ebbtide_tests::memory::anonymous;
-use ebbtide_tests::patience::patient;
+use ebbtide_tests::block::Block;
+use ebbtide_tests::memory::{anonymous, page_floor};
+use ebbtide_tests::patience::eventually;
 use ebbtide_tests::rng::Rng;
 use ebbtide_tests::seccomp::{self, Answer};
 
@@ -33,18 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Beyond what the bar allows: this process's own memory that comes while it waits, the thread's stack among it.
 const REST: u64 = MIB;
 
-/// Waits until something is so, in vain if it never is.
-fn eventually(is_so: impl Fn() -> bool) -> bool {
-    let started = Instant::now();
-    while !is_so() {
-        if started.elapsed() > patient(PATIENCE) {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
-
 /// The folder in /proc of the thread, if there is one.
 fn the_thread() -> Option<std::path::PathBuf> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("/proc is mounted");
@@ -66,7 +54,7 @@ fn burst(size: usize) -> Vec<Option<Block>> {
 #[track_caller]
 fn settles(before: u64, floor: u64) {
     let bar = before + floor + floor * 15 / 100 + 8 * MIB + REST;
-    assert!(eventually(|| anonymous() <= bar), "{} stays resident, allowed {bar}", anonymous());
+    assert!(eventually(PATIENCE, || anonymous() <= bar), "{} stays resident, allowed {bar}", anonymous());
 }
 
 fn all_freed(size: usize) {
@@ -90,7 +78,7 @@ fn between_survivors() {
             *slot = None;
         }
     }
-    settles(before, page_floor(slots.iter().flatten()));
+    settles(before, page_floor(slots.iter().flatten().map(Block::range)));
     assert!(slots.iter().flatten().all(|block| block.holds(1, block.size())));
 }
 
@@ -106,7 +94,7 @@ fn sleeps_when_it_is_done() {
     drop(burst(1000));
     settles(before, 0);
     // It may have a step to go.
-    assert!(eventually(|| {
+    assert!(eventually(PATIENCE, || {
         let now = sleeps();
         thread::sleep(Duration::from_millis(300));
         sleeps() == now
@@ -121,12 +109,12 @@ fn sleeps_when_it_is_done() {
 fn ends_with_its_policy() {
     start(POLICY);
     drop(burst(1000));
-    assert!(eventually(|| the_thread().is_some()), "it starts when it is needed");
+    assert!(eventually(PATIENCE, || the_thread().is_some()), "it starts when it is needed");
     for policy in [Policy::Off, POLICY, Policy::Percent(10)] {
         ebbtide::set_policy(policy);
         drop(burst(1000));
         let wanted = policy == POLICY;
-        assert!(eventually(|| the_thread().is_some() == wanted), "{policy}");
+        assert!(eventually(PATIENCE, || the_thread().is_some() == wanted), "{policy}");
     }
     // To and fro, as fast as can be: one thread at most is left, and it is the right number.
     for _ in 0..200 {
@@ -134,14 +122,14 @@ fn ends_with_its_policy() {
         ebbtide::set_policy(POLICY);
     }
     ebbtide::set_policy(Policy::Off);
-    assert!(eventually(|| the_thread().is_none()));
+    assert!(eventually(PATIENCE, || the_thread().is_none()));
 }
 
 fn starts_anew_in_a_fork() {
     let before = start(POLICY);
     drop(burst(1000));
     settles(before, 0);
-    assert!(eventually(|| the_thread().is_some()));
+    assert!(eventually(PATIENCE, || the_thread().is_some()));
     // SAFETY: the child uses the allocator and /proc, and leaves by _exit.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
@@ -150,7 +138,7 @@ fn starts_anew_in_a_fork() {
         let before = anonymous();
         drop(burst(1000));
         let bar = before + 9 * MIB;
-        let good = none && eventually(|| anonymous() <= bar) && the_thread().is_some();
+        let good = none && eventually(PATIENCE, || anonymous() <= bar) && the_thread().is_some();
         // SAFETY: _exit ends the child without running anything of the parent's.
         unsafe { libc::_exit(i32::from(!good)) };
     }

@@ -53,7 +53,7 @@ fn whole(live: &Live) {
 fn step(live: &mut Live, rng: &mut Rng) {
     let at = rng.below(live.len());
     let high = if rng.below(500) == 0 { 22 } else { 12 };
-    let (size, seed) = (rng.log_uniform(high), rng.next_u64());
+    let (size, seed) = (rng.log_uniform(0, high), rng.next_u64());
     match (rng.below(8), &mut live[at]) {
         (0, Some((block, old))) => {
             let kept = block.size().min(size);

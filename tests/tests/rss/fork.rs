@@ -45,7 +45,7 @@ fn are_whole(blocks: &[Block]) -> bool {
 /// too, so that it needs every lock that they may have had.
 fn live_on(blocks: &mut Vec<Block>, others_rested: bool) -> i32 {
     let mut rng = Rng::new(3);
-    let mut more: Vec<Block> = (0..1000).map(|_| Block::filled(rng.log_uniform(13), 5)).collect();
+    let mut more: Vec<Block> = (0..1000).map(|_| Block::filled(rng.log_uniform(0, 13), 5)).collect();
     more.extend((0..2).map(|_| Block::filled(300_000, 5)));
     drop(Block::new(3 << 20));
     let region = Region::new(2 << 20);
@@ -138,7 +138,7 @@ fn be_busy(me: u64, stop: &AtomicBool, rounds: &AtomicU64) {
     let mut rng = Rng::new(me);
     // Relaxed: flag and count carry no data.
     while !stop.load(Ordering::Relaxed) {
-        let blocks: Vec<Block> = (0..300).map(|_| Block::new(rng.log_uniform(17))).collect();
+        let blocks: Vec<Block> = (0..300).map(|_| Block::new(rng.log_uniform(0, 17))).collect();
         drop(blocks);
         drop(Region::new(1 << 20));
         if rng.below(4) == 0 {
@@ -184,7 +184,8 @@ fn forks_at_rest() {
             let barrier = &barrier;
             let resting = move || {
                 let mut rng = Rng::new(me);
-                let blocks: Vec<Block> = (0..3000).map(|_| Block::filled(rng.log_uniform(15), 5)).collect();
+                let blocks: Vec<Block> =
+                    (0..3000).map(|_| Block::filled(rng.log_uniform(0, 15), 5)).collect();
                 let kept: Vec<Block> = blocks.into_iter().step_by(2).collect();
                 barrier.wait();
                 barrier.wait();

@@ -32,7 +32,7 @@ fn churn(seed: u64, rounds: usize) -> bool {
     let mut kept: Vec<(Block, u64)> = Vec::new();
     let mut whole = true;
     for round in 0..rounds as u64 {
-        let size = if rng.below(200) == 0 { 100_000 } else { rng.log_uniform(12) };
+        let size = if rng.below(200) == 0 { 100_000 } else { rng.log_uniform(0, 12) };
         kept.push((Block::filled(size, round), round));
         if kept.len() > 300 {
             let (block, seed) = kept.swap_remove(rng.below(300));

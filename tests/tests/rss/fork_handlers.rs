@@ -94,7 +94,7 @@ fn work(handler: usize) {
 /// Needs every lock of the allocator: spans of many classes, large blocks, regions, a release, statistics.
 fn use_heap(seed: u64) -> bool {
     let mut rng = Rng::new(seed);
-    let blocks: Vec<Block> = (0..400).map(|_| Block::filled(rng.log_uniform(16), seed)).collect();
+    let blocks: Vec<Block> = (0..400).map(|_| Block::filled(rng.log_uniform(0, 16), seed)).collect();
     let region = Region::new(2 << 20);
     let whole = blocks.iter().all(|block| block.holds(seed, block.size()));
     drop(blocks);

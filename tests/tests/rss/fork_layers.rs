@@ -4,11 +4,11 @@
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ebbtide::{Event, HashMap, Policy, Subscription, on_event};
 use ebbtide_tests::memory::anonymous;
-use ebbtide_tests::patience::patient;
+use ebbtide_tests::patience::eventually;
 
 use crate::fork::status_of;
 use crate::harness::{Case, MIB, StopOnDrop, start};
@@ -252,18 +252,6 @@ fn inside_a_callback() {
     }
 }
 
-/// Waits until something is so, in vain if it never is.
-fn eventually(is_so: impl Fn() -> bool) -> bool {
-    let started = Instant::now();
-    while !is_so() {
-        if started.elapsed() > patient(PATIENCE) {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    true
-}
-
 /// The child's one thread is the copy of the background thread, and goes on as that.
 fn on_the_background_thread() {
     start(Policy::Background { percent: 10 });
@@ -293,7 +281,7 @@ fn on_the_background_thread() {
         }
     });
     burst(64 * MIB);
-    assert!(eventually(|| MADE.load(Ordering::SeqCst) > 0), "the thread tells of its release");
+    assert!(eventually(PATIENCE, || MADE.load(Ordering::SeqCst) > 0), "the thread tells of its release");
     assert_eq!(ended(MADE.load(Ordering::SeqCst)), Ok(()));
     drop((watch, subscription));
 }
@@ -365,7 +353,7 @@ fn background_of_its_own() {
                     let stats = ebbtide::mem_stats();
                     stats.heap_free
                 };
-                check(eventually(|| idle() <= 16 * MIB), &format!("{} bytes stay", idle()))
+                check(eventually(PATIENCE, || idle() <= 16 * MIB), &format!("{} bytes stay", idle()))
             });
             assert_eq!(child, Ok(()), "child {nth}");
         }

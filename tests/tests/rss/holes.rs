@@ -1,8 +1,8 @@
 //! Holes inside live spans leave: what stays is the pages that hold live objects.
 
 use ebbtide::{BlockReason, Policy};
-use ebbtide_tests::block::{Block, page_floor};
-use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::block::Block;
+use ebbtide_tests::memory::{anonymous, page_floor};
 use ebbtide_tests::rng::Rng;
 
 use crate::harness::{Case, MIB, at_most, resident_vec, start};
@@ -32,7 +32,7 @@ fn release_and_check(before: u64, slots: &[Option<Block>]) {
     at_most(
         "resident above the start, against the page floor",
         after,
-        before + page_floor(slots.iter().flatten()),
+        before + page_floor(slots.iter().flatten().map(Block::range)),
         REST,
     );
     for (seed, slot) in slots.iter().enumerate() {

@@ -122,7 +122,7 @@ fn scatter(slots: &mut [Option<Block>], keep: usize) {
     let mut rng = Rng::new(11);
     for (seed, slot) in slots.iter_mut().enumerate() {
         let high = if seed % 2000 == 0 { 21 } else { 11 };
-        *slot = Some(Block::filled(rng.log_uniform(high), seed as u64));
+        *slot = Some(Block::filled(rng.log_uniform(0, high), seed as u64));
     }
     for (_, slot) in slots.iter_mut().enumerate().filter(|(at, _)| at % keep != 0) {
         *slot = None;

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebbtide::{Policy, ReleaseOptions};
-use ebbtide_tests::block::{Block, page_floor};
-use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::block::Block;
+use ebbtide_tests::memory::{anonymous, page_floor};
 use ebbtide_tests::patience::patient;
 use ebbtide_tests::rng::Rng;
 
@@ -53,7 +53,7 @@ fn percent_releases_between_survivors() {
             *slot = None;
         }
     }
-    let floor = page_floor(slots.iter().flatten());
+    let floor = page_floor(slots.iter().flatten().map(Block::range));
     let bound = before + floor + floor * 15 / 100 + 8 * MIB;
     let started = Instant::now();
     loop {

@@ -2,9 +2,10 @@
 //!
 //! Each trial starts a process for each call that is forbidden, and one for all of them, which also has a policy and a
 //! limit at work. It must do all its work, and memory must still go back. Such a process measures itself through a file that it opened before.
-#![allow(unsafe_code, reason = "prctl is a libc function")]
+#![allow(unsafe_code, reason = "what runs between fork and exec is given in an unsafe call")]
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -13,14 +14,15 @@ use std::time::{Duration, Instant};
 
 use ebbtide::{HashMap, Policy};
 use ebbtide_tests::block::Block;
+use ebbtide_tests::seccomp::{Answer, Filter};
 
 use crate::harness::{self, Case, MIB, at_most, resident_vec};
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "sandbox_that_refuses_from_the_start", run: || processes(REFUSE, "start") },
-    Case { name: "sandbox_that_kills_from_the_start", run: || processes(KILL, "start") },
+    Case { name: "sandbox_that_kills_from_the_start", run: || processes(Answer::Kill, "start") },
     Case { name: "sandbox_that_refuses_later", run: || processes(REFUSE, "later") },
-    Case { name: "sandbox_that_kills_later", run: || processes(KILL, "later") },
+    Case { name: "sandbox_that_kills_later", run: || processes(Answer::Kill, "later") },
     Case { name: "sandbox_that_kills_for_the_question_later", run: told },
     Case { name: "sandbox_that_kills_for_the_question_from_the_start", run: told_at_the_start },
 ];
@@ -28,8 +30,7 @@ pub(crate) const CASES: &[Case] = &[
 /// Tells the process of a trial what is forbidden, how, and when.
 const SANDBOX: &str = "EBBTIDE_SANDBOX";
 
-const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+const REFUSE: Answer = Answer::Refuse(libc::EPERM);
 
 /// Calls by name. Advice other than `MADV_DONTNEED` is forbidden by its own rule.
 const FORBIDDEN: &[(&str, &[libc::c_long])] = &[
@@ -78,14 +79,14 @@ fn left_by(what: &str) -> [bool; 6] {
     ]
 }
 
-fn processes(action: u32, when: &str) {
+fn processes(answer: Answer, when: &str) {
     if let Ok(what) = std::env::var(SANDBOX) {
         if when == "start" {
             let expected = std::env::var(OFFERED).expect("set beside the other");
             assert_eq!(format!("{:?}", offers()), expected, "{what}");
             return work(&what, || {});
         }
-        work(&what, || assert!(install(&what, action), "{}", std::io::Error::last_os_error()));
+        work(&what, || install(&what, answer).expect("the kernel takes filters"));
         assert_eq!(offers(), [false; 6], "nothing more is used once a filter has come");
         return;
     }
@@ -96,10 +97,8 @@ fn processes(action: u32, when: &str) {
         if when == "start" {
             command.env(OFFERED, format!("{:?}", left_by(name)));
             let but = if name == "all" { "all but files" } else { name };
-            let set =
-                move || if install(but, action) { Ok(()) } else { Err(std::io::Error::last_os_error()) };
-            // SAFETY: the closure allocates nothing and calls prctl alone, which is async-signal-safe.
-            unsafe { command.pre_exec(set) };
+            // SAFETY: the closure allocates nothing and makes system calls alone, which are async-signal-safe.
+            unsafe { command.pre_exec(move || install(but, answer)) };
         }
         let (status, said) = harness::finish(command, false).expect("a child process");
         assert!(status.success(), "{name} {when}: {status}\n{said}");
@@ -110,7 +109,7 @@ fn processes(action: u32, when: &str) {
 fn told() {
     work("all and questions", || {
         ebbtide::enter_sandbox();
-        assert!(install("all and questions", KILL), "{}", std::io::Error::last_os_error());
+        install("all and questions", Answer::Kill).expect("the kernel takes filters");
     });
     assert_eq!(offers(), [false; 6]);
 }
@@ -123,66 +122,28 @@ fn told_at_the_start() {
     }
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command.env(SANDBOX, "questions").env("EBBTIDE_KERNEL", "plain").env("RUST_BACKTRACE", "0");
-    let set = || if install("questions", KILL) { Ok(()) } else { Err(std::io::Error::last_os_error()) };
-    // SAFETY: the closure allocates nothing and calls prctl alone, which is async-signal-safe.
-    unsafe { command.pre_exec(set) };
+    // SAFETY: the closure allocates nothing and makes system calls alone, which are async-signal-safe.
+    unsafe { command.pre_exec(|| install("questions", Answer::Kill)) };
     let (status, said) = harness::finish(command, false).expect("a child process");
     assert!(status.success(), "{status}\n{said}");
 }
 
 /// Installs a filter for the calling thread. Allocates nothing.
-fn install(what: &str, action: u32) -> bool {
-    const MOST: usize = 64;
-    let load = |offset: u32| libc::sock_filter {
-        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
-        jt: 0,
-        jf: 0,
-        k: offset,
-    };
-    // Goes on behind the next instruction unless the value is that of `k`.
-    let unless = |k: u32| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 1,
-        k,
-    };
-    let answer = |k: u32| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
-    let mut program = [answer(libc::SECCOMP_RET_ALLOW); MOST];
-    let mut len = 0;
-    let mut add = |instruction| {
-        program[len] = instruction;
-        len += 1;
-    };
+fn install(what: &str, answer: Answer) -> io::Result<()> {
     let is_forbidden = |name: &str| match what {
         "all and questions" => true,
         "all" => name != "questions",
         "all but files" => name != "files" && name != "questions",
         _ => what == name,
     };
-    // The number of the call is at 0, its third argument at 32.
-    add(load(0));
+    let mut filter = Filter::new(answer);
     for (_, calls) in FORBIDDEN.iter().filter(|(name, _)| is_forbidden(name)) {
-        for call in *calls {
-            add(unless(*call as u32));
-            add(answer(action));
-        }
+        calls.iter().for_each(|call| filter.forbid(*call));
     }
     if is_forbidden("advice") {
-        let mut other = unless(libc::SYS_madvise as u32);
-        other.jf = 4;
-        add(other);
-        add(load(32));
-        add(unless(libc::MADV_DONTNEED as u32));
-        add(answer(libc::SECCOMP_RET_ALLOW));
-        add(answer(action));
+        filter.forbid_unless(libc::SYS_madvise, 2, libc::MADV_DONTNEED as u32);
     }
-    add(answer(libc::SECCOMP_RET_ALLOW));
-    let program = libc::sock_fprog { len: len as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program is valid for the call, which copies it.
-    unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-    }
+    filter.install_for_this_thread()
 }
 
 /// The anonymous part of the resident set, from a file that is open already.

@@ -36,7 +36,7 @@ fn step(slots: &mut [Option<Block>], rng: &mut Rng) {
     let high = if rng.below(100) == 0 { 21 } else { 13 };
     slots[at] = match rng.below(3) {
         0 => None,
-        _ => Some(Block::filled(rng.log_uniform(high), at as u64)),
+        _ => Some(Block::filled(rng.log_uniform(0, high), at as u64)),
     };
 }
 
@@ -106,7 +106,7 @@ fn stats_agree_with_mincore() {
     agree("at the start", 0);
     let mut rng = Rng::new(7);
     for (seed, slot) in slots.iter_mut().enumerate() {
-        *slot = Some(Block::filled(rng.log_uniform(13), seed as u64));
+        *slot = Some(Block::filled(rng.log_uniform(0, 13), seed as u64));
     }
     agree("small blocks", 0);
     for slot in &mut slots {

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use ebbtide::Policy;
 use ebbtide_alloc::Region;
-use ebbtide_tests::block::{Block, page_floor};
-use ebbtide_tests::memory::{advised, anonymous, heap_mappings, resident_in};
+use ebbtide_tests::block::Block;
+use ebbtide_tests::memory::{advised, anonymous, heap_mappings, page_floor, resident_in};
 use ebbtide_tests::rng::Rng;
 
 use crate::harness::{Case, MIB, at_most, resident_vec, skipped, start};
@@ -91,7 +91,12 @@ fn holes_are_not_filled() {
     }
     ebbtide::free_os_memory();
     let released = anonymous();
-    at_most("after the release", released, before + page_floor(slots.iter().flatten()), 2 * MIB);
+    at_most(
+        "after the release",
+        released,
+        before + page_floor(slots.iter().flatten().map(Block::range)),
+        2 * MIB,
+    );
     let (mut tried, mut filled) = (0, 0);
     heap_mappings(|range| {
         tried += range.len() / HUGE;

@@ -186,7 +186,7 @@ fn waves(threads: usize, all_at_once: bool) -> (ebbtide::MemStats, u64) {
                 let (handed, barrier) = (&handed, &barrier);
                 scope.spawn(move || {
                     let mut rng = Rng::new((wave * AT_A_TIME + number) as u64);
-                    let made = |seed| (Block::filled(rng.log_uniform(14), seed), seed);
+                    let made = |seed| (Block::filled(rng.log_uniform(0, 14), seed), seed);
                     let mut blocks: Vec<(Block, u64)> = (0..60).map(made).collect();
                     if all_at_once && wave == 0 {
                         barrier.wait();

@@ -2,13 +2,14 @@
 
 use crate::source::{Source, is_word};
 
-/// Crates that the files under a folder must not name. Tests and benches stand above everything.
-const FORBIDDEN: [(&str, &[&str]); 5] = [
+/// Crates that the files under a folder must not name. Tests stand above the product, and benches above tests.
+const FORBIDDEN: [(&str, &[&str]); 6] = [
     ("alloc/preload/", &["ebbtide_map", "ebbtide_tests", "ebbtide_benches"]),
     ("alloc/src/", &["ebbtide_map", "ebbtide", "ebbtide_tests", "ebbtide_benches"]),
     ("map/src/", &["ebbtide", "ebbtide_tests", "ebbtide_benches"]),
     ("runtime/src/", &["ebbtide_cli", "ebbtide_tests", "ebbtide_benches"]),
     ("runtime/cli/", &["ebbtide_tests", "ebbtide_benches"]),
+    ("tests/", &["ebbtide_benches"]),
 ];
 
 /// Files outside `alloc/src/os/` that may use libc, and what for.

@@ -12,6 +12,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     ("alloc/src", &["release", "inspect", "cache", "spans", "pages", "space", "os", "base"]),
     ("runtime/src", &["start", "testing", "governor", "events", "kernel", "policy"]),
     ("runtime/cli/src", &["demo", "command"]),
+    ("tests/src", &[]),
+    ("benches/src", &["parent", "scenarios", "workloads", "show", "measure"]),
 ];
 
 /// The place of a file's room among the package's, from the top; None for a folder that is not listed.

@@ -104,7 +104,7 @@ fn write(block: &mut Block, seed: u64, filled: bool) {
 /// Mostly small; slots of several units, large blocks and blocks of huge pages in their turns.
 fn any_size(rng: &mut Rng) -> usize {
     match rng.below(100) {
-        0..75 => rng.log_uniform(10),
+        0..75 => rng.log_uniform(0, 10),
         75..90 => rng.range(PAGE, 8 * PAGE),
         90..99 => rng.range(8 * PAGE, 1 << 20),
         _ => rng.range(HUGE, 2 * HUGE),
@@ -154,7 +154,7 @@ pub(crate) fn share(worker: &mut Worker) {
 
 /// A spike: many blocks of one size, most of which go at once. It leaves holes.
 pub(crate) fn spike(worker: &mut Worker) {
-    let size = worker.rng.log_uniform(11);
+    let size = worker.rng.log_uniform(0, 11);
     let blocks: Vec<Block> = (0..(1 << 20) / (size + 64)).map(|at| Block::filled(size, at as u64)).collect();
     let whole = |(at, block): (usize, &Block)| block.holds(at as u64, block.size());
     assert!(blocks.iter().enumerate().all(whole), "a block of {size} bytes was overwritten");

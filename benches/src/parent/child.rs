@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::peer::Peer;
+use crate::parent::peer::Peer;
 
 /// A built program.
 #[derive(Clone, Debug)]
@@ -25,6 +25,25 @@ pub fn target_dir() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let dir = exe.ancestors().nth(3).ok_or("this program does not lie in a target directory")?;
     Ok(dir.to_path_buf())
+}
+
+/// Runs this program again, and reads the line of JSON that it prints. `what` names the run in errors.
+///
+/// # Errors
+/// If it cannot be run, fails, or prints anything else.
+pub fn run_self(words: &[&str], variables: &[(&str, &str)], what: &str) -> Result<Value, String> {
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    json_from(Command::new(program).args(words).envs(variables.iter().copied()), what)
+}
+
+/// Runs a command, and reads the line of JSON that it prints. What it says on stderr goes to this process's.
+fn json_from(command: &mut Command, what: &str) -> Result<Value, String> {
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("cannot run {what}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{what}: {}", output.status));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("{what} printed no JSON: {error}"))
 }
 
 /// Path of the example that cargo's JSON messages name.
@@ -71,15 +90,9 @@ impl Program {
     /// # Errors
     /// If it cannot be run, fails, or prints anything else.
     pub fn run(&self, arguments: &[&str]) -> Result<Value, String> {
-        let what = || format!("{} {}", self.peer.example, arguments.join(" "));
         let mut command = Command::new(&self.path);
-        let output =
-            command.args(arguments).envs(self.defaults.iter().copied()).stderr(Stdio::inherit()).output();
-        let output = output.map_err(|error| format!("cannot run {}: {error}", what()))?;
-        if !output.status.success() {
-            return Err(format!("{}: {}", what(), output.status));
-        }
-        serde_json::from_slice(&output.stdout).map_err(|error| format!("{} printed no JSON: {error}", what()))
+        command.args(arguments).envs(self.defaults.iter().copied());
+        json_from(&mut command, &format!("{} {}", self.peer.example, arguments.join(" ")))
     }
 
     /// The allocator's version, as the program knows it.
@@ -89,5 +102,23 @@ impl Program {
     pub fn version(&self) -> Result<String, String> {
         let value = self.run(&["version"])?;
         Ok(value["version"].as_str().unwrap_or("unknown").to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_prints_json_or_is_an_error() {
+        let child = |script: &str| json_from(Command::new("sh").args(["-c", script]), "the child");
+        assert_eq!(child("echo '{\"ns\": 3}'").map(|value| value["ns"].as_u64()), Ok(Some(3)));
+        for (script, error) in
+            [("exit 3", "the child: exit status: 3"), ("echo fast", "the child printed no JSON")]
+        {
+            assert!(child(script).is_err_and(|said| said.starts_with(error)), "{script}");
+        }
+        let missing = json_from(&mut Command::new("/no/such/program"), "the child");
+        assert!(missing.is_err_and(|said| said.starts_with("cannot run the child")));
     }
 }

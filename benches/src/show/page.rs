@@ -1,7 +1,7 @@
 //! The page of an experiment: charts and a table, in one file that needs nothing else.
 
-use crate::chart::{Chart, colour};
-use crate::table::Table;
+use crate::show::chart::{Chart, colour};
+use crate::show::table::Table;
 
 /// The page.
 ///
@@ -56,7 +56,7 @@ const STYLE: &str = ":root{color-scheme:light dark}body{margin:0;font:16px/1.5 s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chart::Curve;
+    use crate::show::chart::Curve;
 
     #[test]
     fn the_page_has_all_parts_and_asks_for_nothing() {

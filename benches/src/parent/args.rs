@@ -71,7 +71,9 @@ impl Args {
     /// Is this allocator asked for?
     #[must_use]
     pub fn wants_peer(&self, name: &str) -> bool {
-        self.peers.is_empty() || name == crate::peer::EBBTIDE || self.peers.iter().any(|peer| peer == name)
+        self.peers.is_empty()
+            || name == crate::parent::peer::EBBTIDE
+            || self.peers.iter().any(|peer| peer == name)
     }
 
     /// Writes `value` to the file of `--json`, if there is one.

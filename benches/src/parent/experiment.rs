@@ -1,30 +1,22 @@
 //! What the experiments in `examples/` share: child processes, curves from what these print, and the report.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::args::Args;
-use crate::chart::{Chart, Curve, DARK, LIGHT};
-use crate::child::target_dir;
-use crate::page;
-use crate::table::Table;
+use crate::parent::args::Args;
+use crate::parent::child::{self, target_dir};
+use crate::show::chart::{Chart, Curve, DARK, LIGHT};
+use crate::show::page;
+use crate::show::table::Table;
 
 /// Runs this program again as `child WORDS..` with these variables, and reads the line of JSON that it prints.
 ///
 /// # Errors
 /// If it cannot be run, fails, or prints anything else.
 pub fn run_self(words: &[&str], variables: &[(&str, &str)]) -> Result<Value, String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let mut command = Command::new(program);
-    command.arg("child").args(words).envs(variables.iter().copied()).stderr(Stdio::inherit());
-    let output = command.output().map_err(|error| format!("cannot run this program: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{}: {}", words.join(" "), output.status));
-    }
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("{} printed no JSON: {error}", words.join(" ")))
+    child::run_self(&[&["child"], words].concat(), variables, &words.join(" "))
 }
 
 /// The whole of an experiment's `main`: `parent`, or, in a process that [`run_self`] started, `child` with its words. An

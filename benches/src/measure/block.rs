@@ -3,6 +3,9 @@
 //! Invariant: `ptr` came from `std::alloc` with exactly `layout()`, and nobody else frees it. Every pointer passes
 //! `black_box`, so that the optimizer cannot remove a pair of allocation and free, and one byte of every new block
 //! is written, as a program would write what it asked for.
+//!
+//! The block of `ebbtide-tests` is another: it calls ebbtide whatever the global allocator is, takes any alignment and
+//! knows which of its bytes were written, all of which would be measured here.
 #![allow(
     unsafe_code,
     reason = "calls the global allocator as collections do, without their own work around it"
@@ -10,6 +13,7 @@
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error, realloc};
 use std::hint::black_box;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// Alignment of every block: what most Rust types need.
@@ -93,10 +97,11 @@ impl Block {
         }
     }
 
-    /// First address.
+    /// First address, and the one behind the last.
     #[must_use]
-    pub fn address(&self) -> usize {
-        self.ptr.as_ptr() as usize
+    pub fn range(&self) -> Range<usize> {
+        let start = self.ptr.as_ptr() as usize;
+        start..start + self.size
     }
 
     /// Bytes.

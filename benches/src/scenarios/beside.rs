@@ -2,16 +2,17 @@
 //!
 //! Stretches with and without releases alternate. An operation in which the scheduler took the processor from the thread
 //! does not count; what the host of a virtual machine takes is in both kinds of stretch.
-#![allow(unsafe_code, reason = "getrusage is a libc function")]
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::block::Block;
-use crate::rng::Rng;
-use crate::scenarios::ReleaseCall;
+use ebbtide_tests::rng::Rng;
+
+use crate::measure::block::Block;
+use crate::measure::processor::interruptions;
+use crate::measure::release::ReleaseCall;
 
 /// Stretches of each kind, and how long each is.
 const STRETCHES: usize = 10;
@@ -58,15 +59,6 @@ impl Histogram {
         });
         at.map_or(self.worst, |at| (16 + (at as u64 & 15)) << (at / 16 - 4))
     }
-}
-
-/// How often the scheduler took the processor from the calling thread.
-fn interruptions() -> i64 {
-    // SAFETY: zero is a valid value of every field.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is a valid place.
-    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-    usage.ru_nivcsw
 }
 
 /// Nanoseconds of single operations of one kind of stretch.

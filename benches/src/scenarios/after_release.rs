@@ -10,24 +10,23 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::block::Block;
-use crate::memory::rss;
-use crate::rng::Rng;
+use ebbtide_tests::memory::{page_floor, rss};
+use ebbtide_tests::rng::Rng;
 
-/// An allocator's own call for "give everything back now". Returns the bytes it says it released, if it says so.
-pub type ReleaseCall = fn() -> Option<u64>;
+use crate::measure::block::Block;
+use crate::measure::release::ReleaseCall;
 
 /// What a scenario measured, in bytes above the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// Resident when all blocks were live.
-    pub peak: usize,
+    pub peak: u64,
     /// Bytes of the pages that hold live blocks at the end.
-    pub floor: usize,
+    pub floor: u64,
     /// Resident after the frees, before the release.
-    pub before: usize,
+    pub before: u64,
     /// Resident after the release.
-    pub after: usize,
+    pub after: u64,
     /// How long the release took.
     pub latency: Duration,
     /// What the allocator said it released.
@@ -107,24 +106,15 @@ fn free_most(slots: &mut Slots, keep: Option<usize>, rng: &mut Rng) {
     }
 }
 
-/// Bytes of the 4 KiB pages that hold at least one byte of a block.
-fn page_floor(slots: &Slots) -> usize {
-    let pages = |block: &Block| block.address() / 4096..=(block.address() + block.size() - 1) / 4096;
-    let mut touched: Vec<usize> = slots.iter().flatten().flat_map(pages).collect();
-    touched.sort_unstable();
-    touched.dedup();
-    touched.len() * 4096
-}
-
 /// Measures from the frees on. `start` and `peak` are absolute.
-fn measure(start: usize, peak: usize, call: ReleaseCall, slots: &Slots) -> Outcome {
+fn measure(start: u64, peak: u64, call: ReleaseCall, slots: &Slots) -> Outcome {
     let before = rss();
     let began = Instant::now();
     let reported = call();
     let latency = began.elapsed();
     let after = rss();
-    let above = |bytes: usize| bytes.saturating_sub(start);
-    let floor = page_floor(slots);
+    let above = |bytes: u64| bytes.saturating_sub(start);
+    let floor = page_floor(slots.iter().flatten().map(Block::range));
     Outcome { peak: above(peak), floor, before: above(before), after: above(after), latency, reported }
 }
 

@@ -1,18 +1,18 @@
 //! A service under bursts, on the allocator of the program: now and then it needs much memory for a moment, and between the
 //! bursts it serves small requests.
-#![allow(unsafe_code, reason = "getrusage is a libc function")]
 
 use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ebbtide_tests::memory::{rss, rss_at_once};
+use ebbtide_tests::rng::Rng;
 use serde_json::{Value, json};
 
-use crate::block::Block;
-use crate::memory::{rss, rss_counter};
-use crate::rng::Rng;
-use crate::sampler::Sampler;
-use crate::scenarios::ReleaseCall;
+use crate::measure::block::Block;
+use crate::measure::processor::process_usage;
+use crate::measure::release::ReleaseCall;
+use crate::measure::sampler::Sampler;
 
 const BURSTS: usize = 3;
 /// Live all the time.
@@ -21,16 +21,6 @@ const LIVE: usize = 20_000;
 const REQUEST: usize = 200;
 /// Between requests while it is quiet.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// What the process used so far: minor faults, and nanoseconds of processor time.
-fn usage() -> (i64, i64) {
-    // SAFETY: zero is a valid value of every field.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is a valid place.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    let ns = |time: libc::timeval| time.tv_sec * 1_000_000_000 + time.tv_usec * 1000;
-    (usage.ru_minflt, ns(usage.ru_utime) + ns(usage.ru_stime))
-}
 
 fn block(rng: &mut Rng) -> Block {
     black_box(Block::touched(rng.log_uniform(5, 16)))
@@ -56,8 +46,8 @@ pub fn run(bytes: usize, idle: Duration, release: Option<ReleaseCall>) -> Value 
     let live: Vec<Block> = (0..LIVE).map(|_| Block::touched(rng.log_uniform(5, 12))).collect();
     let mut worst = serve(&mut rng, PAUSE);
     let start = rss();
-    let (before, begun) = (usage(), Instant::now());
-    let sampler = Sampler::start(Duration::from_millis(10), || [rss_counter() as u64]);
+    let (before, begun) = (process_usage(), Instant::now());
+    let sampler = Sampler::start(Duration::from_millis(10), || [rss_at_once()]);
     let mut quiet = Vec::new();
     for _ in 0..BURSTS {
         let mut burst = Vec::new();
@@ -84,7 +74,7 @@ pub fn run(bytes: usize, idle: Duration, release: Option<ReleaseCall>) -> Value 
         worst = worst.max(request.elapsed()).max(serve(&mut rng, idle));
         quiet.push(rss().saturating_sub(start));
     }
-    let after = usage();
+    let after = process_usage();
     let wall = begun.elapsed();
     let points = sampler.finish();
     drop(live);

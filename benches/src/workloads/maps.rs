@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use foldhash::fast::FixedState;
 
-use crate::rng::Rng;
+use ebbtide_tests::rng::Rng;
 
 /// ebbtide's map.
 pub type Ebbtide = ebbtide::HashMap<u64, u64, FixedState>;
