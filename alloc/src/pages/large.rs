@@ -120,7 +120,7 @@ impl<O: Os> Pages<O> {
     /// Frees a large block or region, or leaves that to the release that works on it. False if there is none.
     pub(crate) fn free_run(&self, run: UnitIndex, kind: RunKind) -> bool {
         let mut page_heap = self.page_heap();
-        if !self.is_in_use(run, kind) {
+        if !self.is_in_use(&page_heap, run, kind) {
             return false;
         }
         let meta = self.segments().meta(run);
@@ -147,8 +147,9 @@ impl<O: Os> Pages<O> {
         ((block as usize).is_multiple_of(UNIT) && self.segments().is_committed(unit)).then_some(unit)
     }
 
-    /// Whether a run of `kind` begins at a unit and was not freed. The caller holds the page heap's lock.
-    pub(crate) fn is_in_use(&self, run: UnitIndex, kind: RunKind) -> bool {
+    /// Whether a run of `kind` begins at a unit and was not freed. The page heap is the proof of
+    /// its lock.
+    pub(crate) fn is_in_use(&self, _locked: &PageHeap, run: UnitIndex, kind: RunKind) -> bool {
         let meta = self.segments().meta(run);
         // Relaxed: as above.
         meta.kind() == kind && meta.pinned.load(Ordering::Relaxed) != DOOMED
@@ -160,7 +161,8 @@ impl<O: Os> Pages<O> {
             let page_heap = self.page_heap();
             let plan = Plan::at(purpose_of(&page_heap, run), layout.size(), layout.align());
             let owned = self.segments().meta(run).owned_pages();
-            self.is_in_use(run, RunKind::Large) && plan.is_some_and(|plan| plan.owned_pages == owned)
+            self.is_in_use(&page_heap, run, RunKind::Large)
+                && plan.is_some_and(|plan| plan.owned_pages == owned)
         })
     }
 

@@ -25,7 +25,7 @@ impl<O: Os> Pages<O> {
         let run = self.run_at(block).ok_or_else(misused)?;
         let meta = self.segments().meta(run);
         let mut page_heap = self.page_heap();
-        if !self.is_in_use(run, RunKind::Large) {
+        if !self.is_in_use(&page_heap, run, RunKind::Large) {
             return Err(misused());
         }
         let Some(plan) = Plan::at(purpose_of(&page_heap, run), size, align) else { return Ok(false) };
