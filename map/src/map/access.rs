@@ -6,8 +6,8 @@ use core::hash::{BuildHasher, Hash};
 use equivalent::Equivalent;
 
 use super::{HashMap, entry_hasher};
-use crate::entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
-use crate::entry_ref::{EntryRef, VacantEntryRef};
+use crate::map::entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
+use crate::map::entry_ref::{EntryRef, VacantEntryRef};
 
 impl<K, V, S: BuildHasher> HashMap<K, V, S> {
     #[inline]

@@ -5,13 +5,20 @@
 mod access;
 mod bulk;
 mod disjoint;
+pub(crate) mod drain;
+pub(crate) mod entry;
+pub(crate) mod entry_ref;
+pub(crate) mod extract_if;
+pub(crate) mod into_iter;
+pub(crate) mod iter;
 mod traits;
+mod verify;
 
 use core::hash::{BuildHasher, Hash};
-use core::panic::{RefUnwindSafe, UnwindSafe};
+use core::panic::UnwindSafe;
 use std::hash::RandomState;
 
-use crate::error::TryReserveError;
+use crate::generation::error::TryReserveError;
 use crate::stats::MapStats;
 use crate::table::Table;
 
@@ -67,9 +74,6 @@ pub struct HashMap<K, V, S = RandomState> {
 }
 
 impl<K: UnwindSafe, V: UnwindSafe, S: UnwindSafe> UnwindSafe for HashMap<K, V, S> {}
-/// Nothing changes through a shared reference, so only entries can be seen amid a change. Maps, their iterators and
-/// entries have it from here.
-impl<T: RefUnwindSafe> RefUnwindSafe for Table<T> {}
 
 /// The hash of an entry, for the table.
 #[inline]

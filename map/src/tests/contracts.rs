@@ -1,7 +1,7 @@
 //! What std promises about capacity, and what this map promises about shrinking and steps.
 
 use super::{Hashing, changing, doubled, split};
-use crate::pacing::load_limit;
+use crate::table::change::pacing::load_limit;
 use crate::{HashMap, HashSet};
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::{Hashing, changing, doubled};
-use crate::pacing;
+use crate::table::change::pacing;
 use crate::{HashMap, HashSet};
 
 /// Hashes that differ each time, and equality that depends on the weather.

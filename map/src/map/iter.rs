@@ -7,8 +7,8 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::marker::PhantomData;
 
-use crate::scan::Scan;
 use crate::table::Table;
+use crate::table::scan::Scan;
 
 /// Entries of a map, borrowed. See [`HashMap::iter`](crate::HashMap::iter).
 pub struct Iter<'a, K, V> {

@@ -12,9 +12,9 @@ use rayon::iter::{
 };
 
 use super::pieces::{Lent, Owned, Pieces};
-use crate::drain::Drain;
-use crate::into_iter::IntoIter;
 use crate::map::HashMap;
+use crate::map::drain::Drain;
+use crate::map::into_iter::IntoIter;
 use crate::table::Table;
 
 /// Entries of a map, borrowed, in parallel.

@@ -1,7 +1,7 @@
 //! [`Pieces`]: a scan that can be split, first by generations, then by chunks, then by windows.
 //!
 //! Invariant: the pieces that a split leaves visit the same full slots as the whole, each once, and in order they visit
-//! them in the order of [`Scan`](crate::scan::Scan), whose reasons hold here as well. They hold pointers, no borrow:
+//! them in the order of [`Scan`](crate::table::scan::Scan), whose reasons hold here as well. They hold pointers, no borrow:
 //! who makes one keeps the table unchanged and alive meanwhile. No locks.
 #![allow(unsafe_code, reason = "walks over raw memory of the table")]
 
@@ -11,9 +11,9 @@ use core::ptr::NonNull;
 use rayon::iter::plumbing::{Folder, UnindexedProducer};
 
 use crate::generation::Generation;
-use crate::scan::Course;
+use crate::generation::window::{Matches, WIDTH, Window};
 use crate::table::Table;
-use crate::window::{Matches, WIDTH, Window};
+use crate::table::scan::Course;
 
 /// Some chunks of one generation, or some windows of one chunk.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-use crate::error::TryReserveError;
+use crate::generation::error::TryReserveError;
 
 /// Moves `value` to the heap, if there is memory.
 pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, TryReserveError> {

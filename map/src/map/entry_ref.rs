@@ -6,7 +6,7 @@ use core::fmt;
 
 use equivalent::Equivalent;
 
-use crate::entry::{OccupiedEntry, VacantEntry};
+use crate::map::entry::{OccupiedEntry, VacantEntry};
 use crate::table::{Place, Table};
 
 /// The place of one key, of which a borrowed form is at hand. See [`HashMap::entry_ref`](crate::HashMap::entry_ref).

@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use ebbtide_alloc::seats::Held;
 
-use crate::observer::{self, MapEvent};
-use crate::old::Old;
-use crate::pacing::{self, ChangeKind};
-use crate::registry::{self, Keeping};
+use crate::stats::observer::{self, MapEvent};
+use crate::stats::registry::{self, Keeping};
 use crate::stats::{FIGURES, Figures, MapStats, at};
 use crate::table::Table;
+use crate::table::change::old::Old;
+use crate::table::change::pacing::{self, ChangeKind};
 
 /// What each table has, in one word: how it is, how it began, and the changes that it made while it had no [`Extra`].
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,10 @@
 //!
 //! Plain data. No locks.
 
+pub(crate) mod life;
+pub(crate) mod observer;
+pub(crate) mod registry;
+
 /// Numbers of one map. All sizes are in bytes.
 ///
 /// From [`HashMap::stats`](crate::HashMap::stats) they are exact. From [`map_stats`](crate::map_stats) the length is

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "loads sixteen bytes through a pointer")]
 
 use super::Matches;
-use crate::tag::Tag;
+use crate::generation::tag::Tag;
 
 const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 const SIGN_BITS: u64 = 0x8080_8080_8080_8080;

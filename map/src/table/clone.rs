@@ -4,11 +4,11 @@
 //! No locks.
 #![allow(unsafe_code, reason = "copies entries in raw memory")]
 
-use crate::error::TryReserveError;
 use crate::generation::Generation;
-use crate::pacing::ChangeKind;
+use crate::generation::error::TryReserveError;
+use crate::generation::window::WIDTH;
 use crate::table::Table;
-use crate::window::WIDTH;
+use crate::table::change::pacing::ChangeKind;
 
 /// Drops the entries cloned so far if a later one panics.
 struct Cloned<'a, T> {

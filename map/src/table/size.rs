@@ -3,11 +3,11 @@
 //! Invariant: whoever changes the number of slots calls `update_shrink_at`. No locks.
 #![allow(unsafe_code, reason = "drops entries in raw memory")]
 
-use crate::error::TryReserveError;
-use crate::pacing::{self, ChangeKind};
-use crate::scan::Scan;
+use crate::generation::error::TryReserveError;
+use crate::generation::window::WIDTH;
+use crate::table::change::pacing::{self, ChangeKind};
+use crate::table::scan::Scan;
 use crate::table::{Place, Table};
-use crate::window::WIDTH;
 
 impl<T> Table<T> {
     /// Starts a shrink if few entries are left. Called after a removal.

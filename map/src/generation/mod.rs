@@ -17,6 +17,12 @@
 //! are not dropped here: who drops a generation has taken or dropped them before. No locks.
 #![allow(unsafe_code, reason = "raw memory of the table")]
 
+pub(crate) mod error;
+pub(crate) mod memory;
+mod retire;
+pub(crate) mod tag;
+pub(crate) mod window;
+
 use core::alloc::Layout;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -24,12 +30,12 @@ use core::ptr::NonNull;
 
 use ebbtide_alloc::Region;
 
-use crate::error::TryReserveError;
-use crate::memory::{Memory, PAGE};
-use crate::pacing;
-use crate::registry::UNNAMED_OWNER;
-use crate::tag::Tag;
-use crate::window::{Matches, WIDTH, Window, prefetch};
+use crate::generation::error::TryReserveError;
+use crate::generation::memory::{Memory, PAGE};
+use crate::generation::tag::Tag;
+use crate::generation::window::{Matches, WIDTH, Window, prefetch};
+use crate::stats::registry::UNNAMED_OWNER;
+use crate::table::change::pacing;
 
 /// The window that every map without memory shares.
 static EMPTY_TAGS: [u8; WIDTH] = [Tag::EMPTY.0; WIDTH];

@@ -7,7 +7,7 @@ use core::arch::x86_64::{
 };
 
 use super::Matches;
-use crate::tag::Tag;
+use crate::generation::tag::Tag;
 
 /// Brings the cache line at `address` nearer. Any address will do.
 #[cfg(not(feature = "portable"))]

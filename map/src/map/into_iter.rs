@@ -8,8 +8,8 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::scan::Scan;
 use crate::table::Table;
+use crate::table::scan::Scan;
 
 /// Entries of a map, owned. See [`HashMap::into_iter`](crate::HashMap#impl-IntoIterator-for-HashMap<K,+V,+S>).
 pub struct IntoIter<K, V> {
@@ -46,10 +46,10 @@ impl<K, V> IntoIter<K, V> {
 
     /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
     #[cfg(feature = "rayon")]
-    pub(crate) fn hand_out(&mut self) -> crate::parallel::Pieces<(K, V)> {
+    pub(crate) fn hand_out(&mut self) -> crate::impls::rayon::Pieces<(K, V)> {
         let with_old = self.scan.is_before_old();
         self.scan = Scan::nothing();
-        crate::parallel::Pieces::whole(&self.table, with_old)
+        crate::impls::rayon::Pieces::whole(&self.table, with_old)
     }
 
     /// Forgets what is left. The table, which has no entry any more, can be taken.

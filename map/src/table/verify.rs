@@ -1,13 +1,10 @@
-//! [`HashMap::verify`]: a walk that checks all invariants of a map. For tests.
-
-use core::hash::{BuildHasher, Hash};
+//! [`Table::verify_counts`]: a walk that checks all invariants of a table but where entries lie. For tests.
 
 use crate::generation::Generation;
-use crate::map::HashMap;
-use crate::pacing;
+use crate::generation::tag::Tag;
+use crate::generation::window::WIDTH;
 use crate::table::Table;
-use crate::tag::Tag;
-use crate::window::WIDTH;
+use crate::table::change::pacing;
 
 /// Slots of a generation by state.
 #[derive(Debug, Default)]
@@ -48,7 +45,7 @@ fn count<T>(generation: &Generation<T>) -> Census {
 
 impl<T> Table<T> {
     /// Checks everything that holds whatever the hasher does.
-    fn verify_counts(&self) {
+    pub(crate) fn verify_counts(&self) {
         let main = count(&self.main);
         assert_eq!(main.full + self.old_items(), self.items);
         let limit = pacing::load_limit(self.main.slots());
@@ -64,33 +61,5 @@ impl<T> Table<T> {
         let census = count(&old.generation);
         assert_eq!(census.full, old.items);
         old.verify(census.empty);
-    }
-}
-
-impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
-    /// Checks all invariants. O(capacity). The hasher must be right; [`verify_counts`](Self::verify_counts) does
-    /// without.
-    ///
-    /// # Panics
-    /// If one does not hold.
-    #[doc(hidden)]
-    pub fn verify(&self) {
-        self.verify_counts();
-        let mut visited = 0;
-        for (key, _) in self {
-            visited += 1;
-            let (found, _) = self.get_key_value(key).expect("a lookup finds each entry");
-            assert!(core::ptr::eq(found, key), "a key is in the map twice");
-        }
-        assert_eq!(visited, self.len());
-    }
-
-    /// Checks what holds even if the hasher answers differently each time. O(capacity).
-    ///
-    /// # Panics
-    /// If something does not hold.
-    #[doc(hidden)]
-    pub fn verify_counts(&self) {
-        self.table.verify_counts();
     }
 }

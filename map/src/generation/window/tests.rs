@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::{Matches, WIDTH, portable};
-use crate::tag::Tag;
+use crate::generation::tag::Tag;
 
 fn expected(bytes: [u8; WIDTH], test: impl Fn(u8) -> bool) -> Matches {
     Matches((0..WIDTH).filter(|&i| test(bytes[i])).map(|i| 1 << i).sum())

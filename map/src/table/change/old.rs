@@ -14,10 +14,10 @@ use core::ptr::NonNull;
 use std::time::Instant;
 
 use crate::generation::Generation;
-use crate::life::nanos;
-use crate::pacing::{self, ChangeKind};
-use crate::tag::Tag;
-use crate::window::WIDTH;
+use crate::generation::tag::Tag;
+use crate::generation::window::WIDTH;
+use crate::stats::life::nanos;
+use crate::table::change::pacing::{self, ChangeKind};
 
 /// Which generation has an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,9 +14,9 @@
 use core::ptr::NonNull;
 
 use crate::generation::Generation;
-use crate::pacing;
+use crate::generation::window::{Matches, WIDTH, Window};
+use crate::table::change::pacing;
 use crate::table::{Place, Table};
-use crate::window::{Matches, WIDTH, Window};
 
 /// Where a scan is in one generation.
 #[derive(Clone, Copy, Debug)]

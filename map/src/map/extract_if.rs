@@ -8,8 +8,8 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
-use crate::scan::Scan;
 use crate::table::Table;
+use crate::table::scan::Scan;
 
 /// Entries that a closure picks, taken out of a map. See [`HashMap::extract_if`](crate::HashMap::extract_if).
 ///

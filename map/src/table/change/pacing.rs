@@ -101,7 +101,7 @@ pub(crate) use tuning::{
     BLOCK_BYTES, FETCH_BYTES, HAND_ON_AHEAD, RETIRE_BYTES, RETIRE_FROM, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS,
 };
 
-use crate::window::WIDTH;
+use crate::generation::window::WIDTH;
 
 /// Homes that a change moves for each write, at least and on average.
 pub(crate) const HOMES_PER_WRITE: usize = 16;

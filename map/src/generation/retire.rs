@@ -8,9 +8,9 @@ use core::mem::ManuallyDrop;
 use ebbtide_alloc::Region;
 
 use crate::generation::Generation;
-use crate::memory::Memory;
-use crate::pacing;
-use crate::window::WIDTH;
+use crate::generation::memory::Memory;
+use crate::generation::window::WIDTH;
+use crate::table::change::pacing;
 
 impl<T> Generation<T> {
     /// The region, to look at or to retire parts of. It is this generation's: it must not be dropped.

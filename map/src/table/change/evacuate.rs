@@ -31,13 +31,13 @@
 
 use std::time::Instant;
 
-use crate::error::TryReserveError;
 use crate::generation::Generation;
-use crate::old::Old;
-use crate::pacing::{self, ChangeKind};
+use crate::generation::error::TryReserveError;
+use crate::generation::tag::Tag;
+use crate::generation::window::{Matches, WIDTH};
 use crate::table::Table;
-use crate::tag::Tag;
-use crate::window::{Matches, WIDTH};
+use crate::table::change::old::Old;
+use crate::table::change::pacing::{self, ChangeKind};
 
 impl<T> Table<T> {
     /// Changes to `slots`, which hold all entries. Small tables move at once, others begin to. There must be no

@@ -5,8 +5,8 @@
 
 use core::alloc::Layout;
 
-use crate::pacing;
-use crate::window::WIDTH;
+use crate::generation::window::WIDTH;
+use crate::table::change::pacing;
 
 /// Regions separate entries from tags by whole pages, so that entries can be retired without the tags.
 pub(crate) const PAGE: usize = 4096;

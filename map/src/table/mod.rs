@@ -12,15 +12,23 @@
 //! A shared reference never moves anything. No locks, except where statistics are published.
 #![allow(unsafe_code, reason = "entries in raw memory, told initialized by their tags")]
 
+mod boxed;
+pub(crate) mod change;
+mod clone;
+pub(crate) mod scan;
+mod size;
+mod verify;
+
+use core::panic::RefUnwindSafe;
 use core::ptr::NonNull;
 
-use crate::boxed::try_box;
-use crate::error::TryReserveError;
 use crate::generation::Generation;
-use crate::life::{Brief, Extra};
-use crate::old::{Old, Side};
-use crate::pacing;
-use crate::tag::Tag;
+use crate::generation::error::TryReserveError;
+use crate::generation::tag::Tag;
+use crate::stats::life::{Brief, Extra};
+use crate::table::boxed::try_box;
+use crate::table::change::old::{Old, Side};
+use crate::table::change::pacing;
 
 /// A slot of one of the generations.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +61,9 @@ pub(crate) struct Table<T> {
 unsafe impl<T: Send> Send for Table<T> {}
 // SAFETY: through `&Table` entries are only read.
 unsafe impl<T: Sync> Sync for Table<T> {}
+/// Nothing changes through a shared reference, so only entries can be seen during a change. Maps, their iterators and
+/// entries have it from here.
+impl<T: RefUnwindSafe> RefUnwindSafe for Table<T> {}
 
 impl<T> Table<T> {
     /// Flag: there are two generations.

@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
-use crate::into_iter::IntoIter;
+use crate::map::into_iter::IntoIter;
 use crate::table::Table;
 
 /// Entries taken out of a map. See [`HashMap::drain`](crate::HashMap::drain).
@@ -39,7 +39,7 @@ impl<'a, K, V> Drain<'a, K, V> {
 
     /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
     #[cfg(feature = "rayon")]
-    pub(crate) fn hand_out(&mut self) -> crate::parallel::Pieces<(K, V)> {
+    pub(crate) fn hand_out(&mut self) -> crate::impls::rayon::Pieces<(K, V)> {
         self.entries.hand_out()
     }
 

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::pacing::ChangeKind;
+use crate::table::change::pacing::ChangeKind;
 
 type Observer = fn(&MapEvent<'_>);
 
