@@ -1,7 +1,9 @@
 //! [`Table`]: the raw table behind the map. One generation in the steady state, two during a change.
 //!
-//! Where a key lives: during a change, in the old generation if its home there is not evacuated yet, else in `main`. So
-//! each lookup probes one generation, but for homes at the frontier, whose entries can be in either. The steady state pays one predicted branch for that; the rest is out of line.
+//! Where a key lives: during a change, in the old generation if the frontier of evacuation has not passed its home there,
+//! else in `main`, or, if its probe ran past the frontier, still in the old one. So a lookup probes one generation, and
+//! a second one only if the home is passed and `main` has no such key. The steady state pays one predicted branch; the
+//! rest is out of line.
 //!
 //! Invariants, checked by `verify`:
 //! - `items` counts the entries of both generations, `old().items` those of the old one;
@@ -27,7 +29,7 @@ use crate::generation::error::TryReserveError;
 use crate::generation::tag::Tag;
 use crate::stats::life::{Brief, Extra};
 use crate::table::boxed::try_box;
-use crate::table::change::old::{Old, Side};
+use crate::table::change::old::Old;
 use crate::table::change::pacing;
 
 /// A slot of one of the generations.
@@ -40,6 +42,10 @@ pub(crate) struct Place {
 impl Place {
     const fn main(slot: usize) -> Self {
         Self { slot, in_old: false }
+    }
+
+    const fn old(slot: usize) -> Self {
+        Self { slot, in_old: true }
     }
 }
 
@@ -248,14 +254,13 @@ impl<T> Table<T> {
         let Some(old) = self.old() else {
             return self.main.find(hash, is_same).map(Place::main);
         };
-        let side = old.side(hash);
-        if side != Side::Old {
+        if old.is_passed(hash) {
             let found = self.main.find(hash, &mut is_same).map(Place::main);
-            if found.is_some() || side == Side::Main {
+            if found.is_some() || old.items == 0 {
                 return found;
             }
         }
-        old.generation.find(hash, is_same).map(|slot| Place { slot, in_old: true })
+        old.generation.find(hash, is_same).map(Place::old)
     }
 
     /// As [`get`](Self::get), for an entry that is about to be removed: does its share of a change.
@@ -296,6 +301,17 @@ impl<T> Table<T> {
         if self.is_changing() {
             return self.find_or_place_split(hash, is_same, hasher);
         }
+        self.find_or_place_steady(hash, is_same, hasher)
+    }
+
+    /// As [`find_or_place`](Self::find_or_place), without a change under way.
+    #[inline]
+    fn find_or_place_steady(
+        &mut self,
+        hash: u64,
+        is_same: impl FnMut(&T) -> bool,
+        hasher: impl Fn(&T) -> u64,
+    ) -> Result<Place, Place> {
         match self.main.find_or_vacant(hash, is_same) {
             Ok(slot) => Ok(Place::main(slot)),
             Err(slot) if self.can_fill_main(slot) => Err(Place::main(slot)),
@@ -312,19 +328,30 @@ impl<T> Table<T> {
         hasher: impl Fn(&T) -> u64,
     ) -> Result<Place, Place> {
         self.grow_work(&hasher);
-        let (side, room) = self.old().map_or((Side::Main, 0), |old| (old.side(hash), old.items));
-        if side == Side::Main {
-            match self.main.find_or_vacant(hash, is_same) {
-                Ok(slot) => return Ok(Place::main(slot)),
-                Err(slot) if self.growth_left > room || !self.main.tag(slot).is_empty() => {
-                    return Err(Place::main(slot));
-                }
-                Err(_) => {}
+        let Some(old) = self.old() else {
+            return self.find_or_place_steady(hash, is_same, hasher);
+        };
+        let room = self.growth_left > old.items;
+        let found = if old.is_passed(hash) {
+            let found = self
+                .main
+                .find_or_vacant(hash, &mut is_same)
+                .map(Place::main)
+                .map_err(|slot| (room || !self.main.tag(slot).is_empty()).then_some(Place::main(slot)));
+            match found {
+                Err(_) if old.items > 0 => match old.generation.find(hash, is_same) {
+                    Some(slot) => Ok(Place::old(slot)),
+                    None => found,
+                },
+                _ => found,
             }
-        } else if let Some(place) = self.find_split(hash, &mut is_same) {
-            return Ok(place);
-        }
-        Err(self.vacant_place(hash, &hasher))
+        } else {
+            old.generation
+                .find_or_vacant(hash, is_same)
+                .map(Place::old)
+                .map_err(|slot| (room && old.can_fill(slot)).then_some(Place::old(slot)))
+        };
+        found.map_err(|vacant| vacant.unwrap_or_else(|| self.vacant_place(hash, &hasher)))
     }
 
     #[cold]
@@ -375,9 +402,9 @@ impl<T> Table<T> {
     fn vacant_place_split(&self, hash: u64) -> Option<Place> {
         let old = self.old()?;
         let room = self.growth_left > old.items;
-        if old.side(hash) == Side::Old {
+        if !old.is_passed(hash) {
             let slot = old.generation.find_vacant(hash);
-            return (room && old.can_fill(slot)).then_some(Place { slot, in_old: true });
+            return (room && old.can_fill(slot)).then_some(Place::old(slot));
         }
         let slot = self.main.find_vacant(hash);
         (room || !self.main.tag(slot).is_empty()).then_some(Place::main(slot))

@@ -2,26 +2,23 @@
 //!
 //! # One step
 //! A step evacuates the next slots of the old generation, a window of sixteen at a time, and hashes each entry once. The
-//! homes of the window are passed before its first entry moves: a lookup of such a key looks into both generations. So
-//! when a hasher panics amid a window, the map is whole, and the next step begins with the same window.
+//! homes of the window are passed before its first entry moves. So when a hasher panics in the middle of a window, the
+//! map is whole, and the next step begins with the same window.
 //!
 //! An entry lies in its home's first window or, near the load limit, some windows further. So when the frontier passes
-//! a home, a few entries of it may still lie ahead; a lookup looks into both generations then. That is so for the some
-//! hundred homes behind the frontier: `old` follows the probes from passed homes over their tags, and counts a home as
-//! *settled* once they all end behind the frontier.
+//! a home, a few entries of it may still lie ahead: a lookup that does not find such a key in the new generation looks
+//! into the old one as well. To know which homes have no entry ahead any more, the steps would have to follow the probes
+//! from all of them, which takes longer than the second probe of those lookups that find nothing.
 //!
 //! # The bound on a step
-//! A step visits at most [`STEP_HOMES`](pacing::STEP_HOMES) slots and moves as many entries, and settles homes in
-//! rounds: as many as windows in the longest probe for a missing key with one of these homes. With at least 1/16 of the
-//! slots empty that is a few dozen for any hasher that spreads keys; the rounds beyond the second look at a few windows
-//! only. A hasher that gives many keys one home makes that step, like every lookup of such a key, take time in their
-//! number.
+//! A step visits at most [`STEP_HOMES`](pacing::STEP_HOMES) slots and moves as many entries, however long the probes
+//! are.
 //!
 //! # Order
 //! Growing to 2n, home h goes to h or h + n: two streams. Shrinking, homes h and h + n/2 go to h. So the new
 //! generation is touched in the order of addresses, and pages of the old one are dead once passed. Except near the
 //! start: probes from the last homes wrap around to the first positions. Entries there whose home is not passed stay,
-//! and after the last slot the frontier goes on into a second round until all homes are settled. The first positions
+//! and after the last slot the frontier goes on into a second round until no entry is left. The first positions
 //! are never retired early, a batch that still holds an entry is left out, and an insert that would wrap into a dead
 //! batch ends the change instead.
 //!
@@ -198,7 +195,7 @@ impl<T> Table<T> {
         for _ in 0..pacing::step_homes(size_of::<T>()) / WIDTH {
             evacuate_window(old, &mut self.main, &mut self.growth_left, hasher);
         }
-        old.pass(&self.main);
+        old.retire_passed(&self.main);
     }
 
     /// Ends a change whose old generation is empty. `started` is when the work for it began.

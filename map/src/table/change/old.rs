@@ -2,12 +2,12 @@
 //!
 //! Invariants:
 //! - slots below `passed` hold no entry, but for those whose probe wrapped around the end;
-//! - entries whose home is below `settled` are gone; those whose home is `begun` or above are all here. Between the
-//!   two an entry can be in either generation: its home is passed, the slot where it lies perhaps not;
+//! - entries whose home is `begun` or above are all here. One whose home is below can be in either generation: its
+//!   home is passed, the slot where it lies perhaps not;
 //! - `passed` is a multiple of sixteen, and `begun` is the same or sixteen more;
 //! - `headroom` more empty slots may be used, and one more is always left;
 //! - bytes between `retire_from` and `retired` below the tags are dead: slots that touch them take no entry any more;
-//! - once a tag is retired all homes are settled: all slots are passed, no entry is left, and nothing reads tags.
+//! - once a tag is retired all slots are passed and no entry is left, so that nothing reads tags.
 #![allow(unsafe_code, reason = "entries in raw memory, told initialized by their tags")]
 
 use core::ptr::NonNull;
@@ -18,17 +18,6 @@ use crate::generation::tag::Tag;
 use crate::generation::window::WIDTH;
 use crate::stats::life::nanos;
 use crate::table::change::pacing::{self, ChangeKind};
-
-/// Which generation has an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// The one that is left.
-    Old,
-    /// The one that is filled.
-    Main,
-    /// Either.
-    Both,
-}
 
 /// Whether dead pages go to the other generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +38,6 @@ pub(crate) struct Old<T> {
     passed: usize,
     /// Homes whose entries may have moved.
     begun: usize,
-    /// Homes whose entries are all gone, in order from 0.
-    settled: usize,
-    /// The homes to settle next, up to this one, and where the furthest probe from one of them ends.
-    next: usize,
-    next_ends: usize,
     /// Empty slots that inserts may still use.
     headroom: usize,
     /// Bytes below the tags that never retire early, for chains that wrap around.
@@ -95,9 +79,6 @@ impl<T> Old<T> {
             items,
             passed: 0,
             begun: 0,
-            settled: 0,
-            next: 0,
-            next_ends: 0,
             headroom: pacing::headroom(slots),
             retire_from: wrap,
             retired: wrap,
@@ -128,17 +109,11 @@ impl<T> Old<T> {
         self.passed.min(self.generation.slots())
     }
 
-    /// Which generation has an entry with this hash.
+    /// Whether the frontier has passed the home of this hash: its entries are in the other generation, but for those whose
+    /// probes ran past the frontier. If not, they are all here.
     #[inline]
-    pub(crate) const fn side(&self, hash: u64) -> Side {
-        let home = self.generation.home(hash);
-        if home >= self.begun {
-            Side::Old
-        } else if home < self.settled {
-            Side::Main
-        } else {
-            Side::Both
-        }
+    pub(crate) const fn is_passed(&self, hash: u64) -> bool {
+        self.generation.home(hash) < self.begun
     }
 
     /// Accounts for work on the change that began at `started`.
@@ -193,61 +168,12 @@ impl<T> Old<T> {
         self.passed = self.begun;
     }
 
-    /// Ends a step: settles homes, and retires memory behind the frontier.
-    pub(crate) fn pass(&mut self, main: &Generation<T>) {
-        self.settle();
-        self.retire_passed(main);
-    }
-
-    /// Settles the homes whose probes end behind the frontier.
-    ///
-    /// Where a probe ends is found out once its home is passed. It cannot get longer after that: an entry with such a
-    /// home does not come here any more, and a slot that becomes empty shortens probes only where none passes.
-    fn settle(&mut self) {
-        if self.passed < self.next_ends || self.settled == self.generation.slots() {
-            return;
-        }
-        self.settled = self.next;
-        self.next = self.nevacuate();
-        self.next_ends = 0;
-        for bucket in (self.settled..self.next).step_by(WIDTH) {
-            self.next_ends = self.next_ends.max(self.furthest_end(bucket));
-        }
-    }
-
-    /// Where the furthest of the probes of sixteen homes from `first` on ends, as a position that does not wrap. No
-    /// more than two rounds: in the second all slots are emptied.
-    ///
-    /// Follows them together: their first windows are the positions `first..first + 31`, and so on. A bit set tells
-    /// which homes go on.
-    #[inline]
-    fn furthest_end(&self, first: usize) -> usize {
-        let mask = self.generation.mask();
-        let (mut position, mut stride, mut active) = (first, 0, 0xffff_u32);
-        loop {
-            let low = self.generation.window(position & mask).empty();
-            let high = self.generation.window((position + WIDTH) & mask).empty();
-            // Bit i: one of the positions i..i + 16 is empty.
-            let mut ended = u32::from(low.0) | u32::from(high.0) << WIDTH;
-            ended |= ended >> 1;
-            ended |= ended >> 2;
-            ended |= ended >> 4;
-            ended |= ended >> 8;
-            active &= !ended;
-            if active == 0 || position > 2 * mask {
-                return (position + 2 * WIDTH).min(2 * (mask + 1));
-            }
-            stride += WIDTH;
-            position += stride;
-        }
-    }
-
     /// Puts `value` into a vacant slot.
     ///
     /// # Safety
     /// The slot [can be filled](Self::can_fill), and was found for this hash, whose home is not passed.
     pub(crate) unsafe fn fill(&mut self, slot: usize, hash: u64, value: T) -> NonNull<T> {
-        debug_assert!(self.can_fill(slot) && self.side(hash) == Side::Old);
+        debug_assert!(self.can_fill(slot) && !self.is_passed(hash));
         self.headroom -= usize::from(self.generation.tag(slot).is_empty());
         self.items += 1;
         let entry = self.generation.entry(slot);
@@ -271,7 +197,7 @@ impl<T> Old<T> {
 
     /// Retires whole batches of entry bytes behind the frontier. A batch with an entry in it, whose probe wrapped
     /// around, is skipped: its bytes leave with the generation.
-    fn retire_passed(&mut self, main: &Generation<T>) {
+    pub(crate) fn retire_passed(&mut self, main: &Generation<T>) {
         if self.hands_on == HandsOn::No && (size_of::<T>() == 0 || !self.generation.can_retire()) {
             return;
         }
@@ -316,7 +242,7 @@ impl<T> Old<T> {
     /// Checks that dead memory holds no entry, and that bounds are in order.
     pub(crate) fn verify(&self, empty: usize) {
         let slots = self.generation.slots();
-        assert!(self.settled <= self.nevacuate() && self.passed <= 2 * slots);
+        assert!(self.passed <= 2 * slots);
         assert!(self.headroom < empty, "headroom {}, empty {empty}", self.headroom);
         for slot in (0..slots).filter(|&slot| self.is_dead(slot)) {
             assert!(slot < self.passed, "slot {slot} is dead before its time");
@@ -327,7 +253,6 @@ impl<T> Old<T> {
     /// whether all are.
     pub(crate) fn retire_tags(&mut self) -> bool {
         debug_assert!(self.is_drained_of_entries());
-        self.settled = self.generation.slots();
         if !self.retires() {
             return true;
         }
@@ -339,8 +264,8 @@ impl<T> Old<T> {
             return false;
         }
         let end = self.generation.tags_len().min(self.drained + pacing::RETIRE_BYTES);
-        // SAFETY: all homes are settled, so that no lookup comes here, and a scan passes over a generation without
-        // entries.
+        // SAFETY: all homes are passed and no entry is left, so that no lookup comes here, and a scan passes over a
+        // generation without entries.
         self.dead_bytes += unsafe { self.generation.retire_tags(self.drained, end) };
         self.drained = end;
         end == self.generation.tags_len()

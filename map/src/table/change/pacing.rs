@@ -16,7 +16,7 @@
 //!   then running out of it ends the change at once.
 //!
 //! Behind the last slot a second round goes over the first slots again, for entries whose probes wrapped around the end.
-//! It ends where the furthest of these probes does: after a few windows, or after n slots for a hasher that clusters.
+//! It ends with the last of these entries: after a few windows, or after n slots for a hasher that clusters.
 //! All homes are passed then, so that the old generation takes no entry any more; the slack of the new one, at least
 //! three times n/16, is what these writes use.
 //!
