@@ -7,20 +7,16 @@
 //!
 //! The module [`std_api`] says of each method and trait of std's maps and sets whether it is the same here.
 //!
-//! # Files, each uses those below it
-//! | file | holds |
+//! # Rooms, each uses those below it
+//! | folder | holds |
 //! |---|---|
+//! | `impls/` | the features `serde` and `rayon` |
 //! | `set/` | sets, over maps |
-//! | `map/`, `entry`, `entry_ref`, `iter`, `into_iter`, `drain`, `extract_if` | the public API of maps |
-//! | `table`, `size` | the raw table: two generations behind one interface; `clone` and `verify` of it |
-//! | `evacuate`, `life` | changes of generation; what is counted about them |
-//! | `old` | the generation that is being evacuated |
-//! | `scan` | visits all entries |
-//! | `generation`, `memory`, `retire` | memory and probing of one bucket array; what it gives back early |
-//! | `registry`, `observer`, `stats` | what maps tell the process |
-//! | `pacing` | when to change, and how much to move: pure arithmetic |
-//! | `serialize`, `parallel/` | the features `serde` and `rayon` |
-//! | `window/`, `tag`, `error`, `boxed` | leaves |
+//! | `map/` | the public API of maps: [`HashMap`], entries, iterators |
+//! | `table/` | the raw table: two generations behind one interface; `scan` visits all entries |
+//! | `table/change/` | a change under way: the old generation, evacuation in steps, what it gives back, the pacing |
+//! | `generation/` | one bucket array: memory, probing, what it gives back early; `window/`, `tag`, `error` |
+//! | `stats/` | what maps count and tell the process |
 //!
 //! # Examples
 //! ```
@@ -89,6 +85,5 @@ pub use map::into_iter::{IntoIter, IntoKeys, IntoValues};
 pub use map::iter::{Iter, IterMut, Keys, Values, ValuesMut};
 pub use set::HashSet;
 pub use stats::MapStats;
-pub use stats::observer::MapEvent;
+pub use stats::observer::{ChangeKind, MapEvent};
 pub use stats::registry::map_stats;
-pub use table::change::pacing::ChangeKind;

@@ -6,12 +6,13 @@
 use core::alloc::Layout;
 
 use crate::generation::window::WIDTH;
-use crate::table::change::pacing;
 
 /// Regions separate entries from tags by whole pages, so that entries can be retired without the tags.
 pub(crate) const PAGE: usize = 4096;
 /// Alignment of a region's base.
 const UNIT: usize = 64 << 10;
+/// Largest table, in bytes, that lies in a block of the global allocator. Smaller under test.
+const BLOCK_BYTES: usize = if cfg!(any(test, fuzzing)) { 512 } else { 128 << 10 };
 
 /// Where the bytes of a generation come from: a function of its slots and the type of its entries, so that it needs
 /// no room in the map.
@@ -48,7 +49,7 @@ impl Memory {
         let data = slots * size_of::<T>();
         let offset = (data + align - 1) & !(align - 1);
         let bytes = offset + slots + WIDTH;
-        if bytes <= pacing::BLOCK_BYTES || align > UNIT {
+        if bytes <= BLOCK_BYTES || align > UNIT {
             // SAFETY: an alignment is a power of two, and that the size fits says the caller.
             return Self::Block(unsafe { Layout::from_size_align_unchecked(bytes, align) }, offset);
         }

@@ -1,4 +1,4 @@
-//! [`Generation`]: the memory of one bucket array, and probing in it.
+//! [`Generation`]: the memory of one bucket array.
 //!
 //! ```text
 //!  low addresses                                             high addresses
@@ -10,15 +10,14 @@
 //! position readable without wrapping around. A small table (fewer than 16 slots) has its copies from 16 on and
 //! empty tags between, so that each of its windows has an empty tag.
 //!
-//! Probing is that of SwissTable and hashbrown: windows of 16 tags from the home position (the low bits of the hash)
-//! at triangular distances, which visit each position of a power of two.
-//!
-//! Invariants: a window that a probe for some entry passed over has no empty tag; at least one tag is empty. Entries
-//! are not dropped here: who drops a generation has taken or dropped them before. No locks.
+//! Entries are not dropped here: who drops a generation has taken or dropped them before. No locks.
 #![allow(unsafe_code, reason = "raw memory of the table")]
 
 pub(crate) mod error;
-pub(crate) mod memory;
+#[cfg(test)]
+pub(crate) mod failures;
+mod memory;
+mod probing;
 mod retire;
 pub(crate) mod tag;
 pub(crate) mod window;
@@ -33,9 +32,8 @@ use ebbtide_alloc::Region;
 use crate::generation::error::TryReserveError;
 use crate::generation::memory::{Memory, PAGE};
 use crate::generation::tag::Tag;
-use crate::generation::window::{Matches, WIDTH, Window, prefetch};
+use crate::generation::window::{WIDTH, Window};
 use crate::stats::registry::UNNAMED_OWNER;
-use crate::table::change::pacing;
 
 /// The window that every map without memory shares.
 static EMPTY_TAGS: [u8; WIDTH] = [Tag::EMPTY.0; WIDTH];
@@ -125,7 +123,7 @@ impl<T> Generation<T> {
             Err(_) => TryReserveError::CapacityOverflow,
         };
         #[cfg(test)]
-        if crate::tests::failures::is_due() {
+        if failures::is_due() {
             return Err(failed());
         }
         let mut region = region(bytes).ok_or_else(failed)?;
@@ -213,156 +211,6 @@ impl<T> Generation<T> {
     pub(crate) fn window(&self, position: usize) -> Window {
         // SAFETY: behind each position up to `mask` there are sixteen tags, copies included.
         unsafe { Window::load(self.window_at(position)) }
-    }
-
-    /// Fetches the first entry that may have this hash while its tag is on its way, where neither is likely to be in a
-    /// cache. Most of all that makes two walks of the page table one after the other into two at once.
-    #[inline]
-    pub(crate) fn fetch_entries(&self, hash: u64) {
-        prefetch(self.entry(self.home(hash)).as_ptr().cast());
-    }
-
-    /// Whether that is worthwhile.
-    pub(crate) const fn is_large(&self) -> bool {
-        self.mask >= const { pacing::FETCH_BYTES / if size_of::<T>() == 0 { 1 } else { size_of::<T>() } }
-    }
-
-    /// Number of the full slot with this hash whose entry `is_same`.
-    #[inline]
-    pub(crate) fn find(&self, hash: u64, mut is_same: impl FnMut(&T) -> bool) -> Option<usize> {
-        let tag = Tag::full(hash);
-        let mut position = self.home(hash);
-        let mut stride = 0;
-        loop {
-            let window = self.window(position);
-            let mut candidates = window.equal(tag);
-            while candidates.any() {
-                let slot = (position + candidates.first()) & self.mask;
-                // SAFETY: its tag says that the slot is full, so the entry is initialized, and it is only read.
-                if is_same(unsafe { self.entry(slot).as_ref() }) {
-                    return Some(slot);
-                }
-                candidates = candidates.without_first();
-            }
-            if window.empty().any() {
-                return None;
-            }
-            stride += WIDTH;
-            position = (position + stride) & self.mask;
-        }
-    }
-
-    /// As [`find`](Self::find), and if there is none, the first vacant slot in its probe order.
-    #[inline]
-    pub(crate) fn find_or_vacant(
-        &self,
-        hash: u64,
-        mut is_same: impl FnMut(&T) -> bool,
-    ) -> Result<usize, usize> {
-        let tag = Tag::full(hash);
-        let mut position = self.home(hash);
-        let mut stride = 0;
-        let mut vacant = None;
-        loop {
-            let window = self.window(position);
-            let mut candidates = window.equal(tag);
-            while candidates.any() {
-                let slot = (position + candidates.first()) & self.mask;
-                // SAFETY: its tag says that the slot is full, so the entry is initialized, and it is only read.
-                if is_same(unsafe { self.entry(slot).as_ref() }) {
-                    return Ok(slot);
-                }
-                candidates = candidates.without_first();
-            }
-            if vacant.is_none() {
-                vacant = self.vacant_in(position, window.vacant());
-            }
-            if window.empty().any() {
-                // An empty slot is vacant, so one was found in this window at the latest.
-                return Err(self.really_vacant(vacant.unwrap_or(position)));
-            }
-            stride += WIDTH;
-            position = (position + stride) & self.mask;
-        }
-    }
-
-    /// The first slot for an entry with this hash. There must be one.
-    #[inline]
-    pub(crate) fn find_vacant(&self, hash: u64) -> usize {
-        self.really_vacant(self.find_vacant_large(hash))
-    }
-
-    /// As [`find_vacant`](Self::find_vacant), in a table of at least sixteen slots.
-    #[inline]
-    pub(crate) fn find_vacant_large(&self, hash: u64) -> usize {
-        let mut position = self.home(hash);
-        let mut stride = 0;
-        loop {
-            let vacant = self.window(position).vacant();
-            if vacant.any() {
-                return (position + vacant.first()) & self.mask;
-            }
-            stride += WIDTH;
-            position = (position + stride) & self.mask;
-        }
-    }
-
-    #[inline]
-    fn vacant_in(&self, position: usize, vacant: Matches) -> Option<usize> {
-        if vacant.any() { Some((position + vacant.first()) & self.mask) } else { None }
-    }
-
-    /// In a small table the empty tags behind the last slot stand for slots that may be full. The window at 0 then
-    /// has the first vacant slot of all.
-    #[inline]
-    fn really_vacant(&self, slot: usize) -> usize {
-        if self.tag(slot).is_full() {
-            debug_assert!(self.mask < WIDTH);
-            return self.window(0).vacant().first() & self.mask;
-        }
-        slot
-    }
-
-    /// Marks full slot `slot` vacant. Returns whether it became empty, not a tombstone.
-    ///
-    /// It may become empty if each window that contains it has an empty tag: then no probe passed over it.
-    ///
-    /// # Safety
-    /// The slot is full, and its entry is the caller's from here on.
-    #[inline]
-    pub(crate) unsafe fn vacate(&mut self, slot: usize) -> bool {
-        debug_assert!(self.tag(slot).is_full());
-        let before = self.window(slot.wrapping_sub(WIDTH) & self.mask).empty();
-        let after = self.window(slot).empty();
-        let empty = before.trailing_misses() + after.first() < WIDTH;
-        // SAFETY: the slot is full, so it exists, and a vacant tag promises nothing.
-        unsafe { self.set_tag(slot, if empty { Tag::EMPTY } else { Tag::TOMBSTONE }) };
-        empty
-    }
-
-    /// Makes tombstones of full slots of the window at `position`, a multiple of sixteen.
-    ///
-    /// # Safety
-    /// The generation has 32 slots or more, and the entries of these slots are the caller's from here on.
-    #[inline]
-    pub(crate) unsafe fn bury(&mut self, position: usize, full: Matches) {
-        debug_assert!(self.mask >= 2 * WIDTH - 1 && position.is_multiple_of(WIDTH));
-        let window = self.window(position);
-        debug_assert_eq!(full.0 & !window.full().0, 0);
-        if full == window.full() {
-            // SAFETY: the window lies within the tags, and its copy, if it has one, starts where the tags end.
-            unsafe {
-                window.store_buried(self.tags.add(position).as_ptr());
-                if position == 0 {
-                    window.store_buried(self.tags.add(self.mask + 1).as_ptr());
-                }
-            }
-            return;
-        }
-        for offset in full {
-            // SAFETY: the slot exists, and a vacant tag promises nothing.
-            unsafe { self.set_tag(position + offset, Tag::TOMBSTONE) };
-        }
     }
 
     /// Marks all slots empty.

@@ -1,6 +1,6 @@
 //! What a [`Generation`] gives back while it lives: pages of dead entries and tags, to the OS or to the next generation.
 //!
-//! Invariant: what was given back is never touched again; the callers in `old` vouch for it. No locks.
+//! Invariant: what was given back is never touched again; the callers vouch for it. No locks.
 #![allow(unsafe_code, reason = "declares raw memory dead")]
 
 use core::mem::ManuallyDrop;
@@ -10,7 +10,10 @@ use ebbtide_alloc::Region;
 use crate::generation::Generation;
 use crate::generation::memory::Memory;
 use crate::generation::window::WIDTH;
-use crate::table::change::pacing;
+
+/// Smallest arena, in bytes, of which parts are retired early. Smaller ones leave whole: the next one of the size is
+/// likely to need the pages. Smaller under test.
+const RETIRE_FROM: usize = if cfg!(any(test, fuzzing)) { 512 } else { 4 << 20 };
 
 impl<T> Generation<T> {
     /// The region, to look at or to retire parts of. It is this generation's: it must not be dropped.
@@ -96,7 +99,7 @@ impl<T> Generation<T> {
     /// Whether parts of the memory can be given back: it is an arena, and not a small one.
     pub(crate) const fn can_retire(&self) -> bool {
         match self.memory() {
-            Memory::Arena(bytes, _) => bytes >= pacing::RETIRE_FROM,
+            Memory::Arena(bytes, _) => bytes >= RETIRE_FROM,
             _ => false,
         }
     }

@@ -39,7 +39,7 @@ impl<'a, K, V> Drain<'a, K, V> {
 
     /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
     #[cfg(feature = "rayon")]
-    pub(crate) fn hand_out(&mut self) -> crate::impls::rayon::Pieces<(K, V)> {
+    pub(crate) fn hand_out(&mut self) -> crate::table::pieces::Pieces<(K, V)> {
         self.entries.hand_out()
     }
 

@@ -46,10 +46,10 @@ impl<K, V> IntoIter<K, V> {
 
     /// Passes all entries on: they are the caller's. Nothing must have been yielded yet.
     #[cfg(feature = "rayon")]
-    pub(crate) fn hand_out(&mut self) -> crate::impls::rayon::Pieces<(K, V)> {
+    pub(crate) fn hand_out(&mut self) -> crate::table::pieces::Pieces<(K, V)> {
         let with_old = self.scan.is_before_old();
         self.scan = Scan::nothing();
-        crate::impls::rayon::Pieces::whole(&self.table, with_old)
+        crate::table::pieces::Pieces::whole(&self.table, with_old)
     }
 
     /// Forgets what is left. The table, which has no entry any more, can be taken.

@@ -192,7 +192,7 @@ impl<K, V, S> HashMap<K, V, S> {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.table.items
+        self.table.len()
     }
 
     /// Whether there is no entry.
@@ -204,7 +204,7 @@ impl<K, V, S> HashMap<K, V, S> {
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.table.items == 0
+        self.table.len() == 0
     }
 
     /// The hash builder.
@@ -270,7 +270,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
     /// ```
     pub fn try_reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
         self.table.reserve(additional, &entry_hasher(&self.hash_builder))?;
-        self.table.raise_floor(self.table.items + additional)
+        self.table.raise_floor(self.table.len() + additional)
     }
 
     /// Gives up as much capacity as possible, at once. O(capacity).

@@ -1,7 +1,8 @@
-//! [`MapStats`]: what a map says about itself, and [`Figures`], its numbers as they are published.
+//! [`MapStats`]: what a map says about itself, and [`Numbers`], as they are published.
 //!
 //! Plain data. No locks.
 
+pub(crate) mod brief;
 pub(crate) mod life;
 pub(crate) mod observer;
 pub(crate) mod registry;
@@ -107,8 +108,12 @@ fn ratio(of: u64, to: u64) -> f64 {
 
 /// The numbers of [`MapStats`] in one array, so that they can be published, added up and taken back in a loop. First
 /// gauges, then counters, then what is of the latest map or change, then a maximum.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Figures(pub(crate) [u64; FIGURES]);
+pub(crate) type Numbers = [u64; NUMBERS];
+
+/// How many there are.
+pub(crate) const NUMBERS: usize = 27;
+/// Where the length is among them.
+pub(crate) const LEN: usize = 0;
 
 /// How the numbers of several maps come together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,91 +122,76 @@ pub(crate) enum Sum {
     Gauge,
     /// They add up over all maps there were.
     Counter,
-    /// The latest that is not 0 stands for all.
+    /// The latest stands for all.
     Latest,
     /// The greatest stands for all.
     Maximum,
 }
 
-/// Where each number stands.
-pub(crate) mod at {
-    pub(crate) const LEN: usize = 0;
-    pub(crate) const CAPACITY: usize = 1;
-    pub(crate) const NEVACUATE: usize = 2;
-    pub(crate) const BUCKETS: usize = 3;
-    pub(crate) const OLD_BUCKETS: usize = 4;
-    pub(crate) const LOGICAL: usize = 5;
-    pub(crate) const LIVE: usize = 6;
-    pub(crate) const OLD: usize = 7;
-    pub(crate) const RETIRED: usize = 8;
-    pub(crate) const RESIDENT: usize = 9;
-    pub(crate) const GROWS: usize = 10;
-    pub(crate) const SHRINKS: usize = 11;
-    pub(crate) const SAME_SIZE: usize = 12;
-    pub(crate) const ALLOCATIONS: usize = 13;
-    pub(crate) const PREALLOCATIONS: usize = 14;
-    pub(crate) const EVACUATED_BUCKETS: usize = 15;
-    pub(crate) const EVACUATED_ENTRIES: usize = 16;
-    pub(crate) const WRITES: usize = 17;
-    pub(crate) const NS: usize = 18;
-    pub(crate) const RETIRED_TOTAL: usize = 19;
-    pub(crate) const SHRUNK_TOTAL: usize = 20;
-    pub(crate) const LAST_GROW: usize = 21;
-    pub(crate) const LAST_SHRINK: usize = 23;
-    pub(crate) const INITIAL_BUCKETS: usize = 25;
-    pub(crate) const MAX_PAUSE: usize = 26;
-}
-
-/// How many numbers there are.
-pub(crate) const FIGURES: usize = 27;
-
 impl Sum {
     /// How the number at `index` is summed.
     pub(crate) const fn of(index: usize) -> Self {
         match index {
-            0..at::GROWS => Self::Gauge,
-            at::GROWS..at::LAST_GROW => Self::Counter,
-            at::MAX_PAUSE => Self::Maximum,
-            _ => Self::Latest,
+            0..10 => Self::Gauge,
+            10..21 => Self::Counter,
+            21..26 => Self::Latest,
+            _ => Self::Maximum,
         }
     }
 }
 
-impl Figures {
-    /// In words. The exponents are those of one map, whose buckets are a power of two.
-    pub(crate) fn into_stats(self, name: &str) -> MapStats {
-        let Self(of) = self;
-        let exponent = |buckets: u64| buckets.checked_ilog2().unwrap_or(0);
-        MapStats {
+impl MapStats {
+    /// What is published.
+    #[rustfmt::skip]
+    pub(crate) fn numbers(&self) -> Numbers {
+        let ([grown_from, grown_to], [shrunk_from, shrunk_to]) = (self.last_grow, self.last_shrink);
+        [
+            self.len, self.capacity, self.nevacuate, self.buckets, self.old_buckets, self.logical_bytes,
+            self.live_bytes, self.old_bytes, self.retired_bytes, self.resident_bytes,
+
+            self.grows, self.shrinks, self.same_size_grows, self.allocations, self.preallocations,
+            self.evacuated_buckets, self.evacuated_entries, self.evacuation_writes, self.evacuation_ns,
+            self.retired_total, self.shrunk_total,
+
+            grown_from, grown_to, shrunk_from, shrunk_to, u64::from(self.initial_b),
+
+            self.max_pause_ns,
+        ]
+    }
+
+    /// What was published, of one map with this name or of several.
+    #[rustfmt::skip]
+    pub(crate) fn of_numbers(name: &str, numbers: Numbers) -> Self {
+        let [
+            len, capacity, nevacuate, buckets, old_buckets, logical_bytes,
+            live_bytes, old_bytes, retired_bytes, resident_bytes,
+
+            grows, shrinks, same_size_grows, allocations, preallocations,
+            evacuated_buckets, evacuated_entries, evacuation_writes, evacuation_ns,
+            retired_total, shrunk_total,
+
+            grown_from, grown_to, shrunk_from, shrunk_to, initial_b,
+
+            max_pause_ns,
+        ] = numbers;
+        Self {
             name: name.to_owned(),
-            len: of[at::LEN],
-            capacity: of[at::CAPACITY],
-            b: exponent(of[at::BUCKETS]),
-            nevacuate: of[at::NEVACUATE],
-            buckets: of[at::BUCKETS],
-            old_buckets: of[at::OLD_BUCKETS],
-            logical_bytes: of[at::LOGICAL],
-            arena_bytes: of[at::LIVE] + of[at::OLD] + of[at::RETIRED],
-            live_bytes: of[at::LIVE],
-            old_bytes: of[at::OLD],
-            retired_bytes: of[at::RETIRED],
-            resident_bytes: of[at::RESIDENT],
+            b: exponent(buckets),
+            arena_bytes: live_bytes + old_bytes + retired_bytes,
             kept_bytes: 0,
-            allocations: of[at::ALLOCATIONS],
-            initial_b: exponent(of[at::INITIAL_BUCKETS]),
-            preallocations: of[at::PREALLOCATIONS],
-            grows: of[at::GROWS],
-            shrinks: of[at::SHRINKS],
-            same_size_grows: of[at::SAME_SIZE],
-            evacuated_buckets: of[at::EVACUATED_BUCKETS],
-            evacuated_entries: of[at::EVACUATED_ENTRIES],
-            evacuation_writes: of[at::WRITES],
-            evacuation_ns: of[at::NS],
-            max_pause_ns: of[at::MAX_PAUSE],
-            retired_total: of[at::RETIRED_TOTAL],
-            shrunk_total: of[at::SHRUNK_TOTAL],
-            last_grow: [of[at::LAST_GROW], of[at::LAST_GROW + 1]],
-            last_shrink: [of[at::LAST_SHRINK], of[at::LAST_SHRINK + 1]],
+            initial_b: initial_b as u32,
+            last_grow: [grown_from, grown_to],
+            last_shrink: [shrunk_from, shrunk_to],
+            len, capacity, nevacuate, buckets, old_buckets, logical_bytes,
+            live_bytes, old_bytes, retired_bytes, resident_bytes,
+            allocations, preallocations, grows, shrinks, same_size_grows,
+            evacuated_buckets, evacuated_entries, evacuation_writes, evacuation_ns, max_pause_ns,
+            retired_total, shrunk_total,
         }
     }
+}
+
+/// The exponent of a number of buckets, which is a power of two. 0 for none.
+pub(crate) fn exponent(buckets: u64) -> u32 {
+    buckets.checked_ilog2().unwrap_or(0)
 }

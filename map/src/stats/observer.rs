@@ -9,12 +9,34 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::table::change::pacing::ChangeKind;
-
 type Observer = fn(&MapEvent<'_>);
 
 /// [`Observer`]s, then null.
 static OBSERVERS: [AtomicPtr<()>; 4] = [const { AtomicPtr::new(null_mut()) }; 4];
+
+/// Changes of generation, by what becomes of the number of slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// More slots, since the load limit was reached or capacity was reserved.
+    Grow,
+    /// Fewer slots, since most entries are gone or the user asked.
+    Shrink,
+    /// As many slots, without the tombstones.
+    SameSize,
+}
+
+impl ChangeKind {
+    /// What a change from so many slots to so many is.
+    pub(crate) const fn to(from: usize, to: usize) -> Self {
+        if to > from {
+            Self::Grow
+        } else if to < from {
+            Self::Shrink
+        } else {
+            Self::SameSize
+        }
+    }
+}
 
 /// A map went over to another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

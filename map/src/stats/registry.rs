@@ -1,4 +1,5 @@
-//! The process-wide registry of maps: [`map_stats`], [`Shared`] for each named map, one sum for all others.
+//! The process-wide registry of maps: [`map_stats`], a [`Listing`] of each map, whose numbers are a row if it has a name,
+//! else a part of one sum.
 //!
 //! Invariant: the gauges in the sum are what all living unnamed maps last reported.
 //!
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebbtide_alloc::seats::{Held, Seats};
 
-use crate::stats::{FIGURES, Figures, MapStats, Sum, at};
+use crate::stats::{LEN, MapStats, NUMBERS, Numbers, Sum};
 
 /// Named maps. Seats stay, so what is large has a box of its own, which goes.
 static NAMED: Seats<Box<Shared>> = Seats::new();
@@ -20,51 +21,110 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Whose the arenas of all unnamed maps are, to the allocator.
 pub(crate) const UNNAMED_OWNER: u32 = 1;
 /// What the unnamed maps come to.
-static UNNAMED: [AtomicU64; FIGURES] = [const { AtomicU64::new(0) }; FIGURES];
+static UNNAMED: [AtomicU64; NUMBERS] = [const { AtomicU64::new(0) }; NUMBERS];
 
 /// What a named map shows. The map writes, anybody reads.
 #[derive(Debug)]
-pub(crate) struct Shared {
+struct Shared {
     number: u64,
     name: String,
     // Relaxed throughout: each number stands for itself, and a reader may see some older than others.
-    figures: [AtomicU64; FIGURES],
+    numbers: [AtomicU64; NUMBERS],
 }
 
 impl Shared {
-    /// Lists a map until what this returns is dropped. One that had another name has dropped that before.
-    pub(crate) fn register(name: String) -> Held<Box<Self>> {
-        let figures = [const { AtomicU64::new(0) }; FIGURES];
-        // Relaxed: only distinct numbers matter, but for what `map_stats` says.
-        NAMED.occupy(Box::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), name, figures }))
-    }
-
     /// Whose its arenas are, to the allocator: a number of its own, until four billion maps have had names.
-    pub(crate) const fn owner(&self) -> u32 {
+    const fn owner(&self) -> u32 {
         (self.number % (u32::MAX - UNNAMED_OWNER) as u64) as u32 + UNNAMED_OWNER + 1
     }
+}
 
+/// A map's place in the registry. Whatever it shows is withdrawn when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// The row of a named map.
+    row: Option<Held<Box<Shared>>>,
+    /// What the sum over unnamed maps has from this one.
+    reported: Numbers,
+}
+
+impl Listing {
+    /// Gives the map a name, or a new one, and so a row.
+    pub(crate) fn set_name(&mut self, name: String) {
+        self.withdraw();
+        let numbers = [const { AtomicU64::new(0) }; NUMBERS];
+        // Relaxed: only distinct numbers matter, but for what `map_stats` says.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.row = Some(NAMED.occupy(Box::new(Shared { number, name, numbers })));
+    }
+
+    /// Empty if the map has none.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.row.as_ref().map_or("", |shared| &shared.name)
     }
 
-    /// The one number that is kept exact.
-    #[inline]
+    /// Whose the map's arenas are, to the allocator.
+    pub(crate) fn owner(&self) -> u32 {
+        self.row.as_ref().map_or(UNNAMED_OWNER, |shared| shared.owner())
+    }
+
+    /// Shows the one number that a named map keeps exact.
     pub(crate) fn publish_len(&self, len: usize) {
-        self.figures[at::LEN].store(len as u64, Ordering::Relaxed);
+        if let Some(shared) = &self.row {
+            shared.numbers[LEN].store(len as u64, Ordering::Relaxed);
+        }
     }
 
-    pub(crate) fn publish(&self, figures: &Figures) {
-        for (shown, now) in self.figures.iter().zip(figures.0) {
-            shown.store(now, Ordering::Relaxed);
+    /// Shows all numbers.
+    pub(crate) fn publish(&mut self, stats: &MapStats) {
+        let numbers = stats.numbers();
+        match &self.row {
+            Some(shared) => {
+                for (shown, now) in shared.numbers.iter().zip(numbers) {
+                    shown.store(now, Ordering::Relaxed);
+                }
+            }
+            None => {
+                report(&self.reported, &numbers);
+                self.reported = numbers;
+            }
+        }
+    }
+
+    /// Exact numbers of the map, with what it keeps if it has a name.
+    pub(crate) fn complete(&self, stats: &MapStats) -> MapStats {
+        let stats = MapStats::of_numbers(self.name(), stats.numbers());
+        match &self.row {
+            Some(shared) => Keeping::by_owner().remove(&shared.owner()).unwrap_or_default().told_in(stats),
+            None => stats,
+        }
+    }
+
+    /// Takes back the row, or the gauges of an unnamed map. What that one counted stays.
+    fn withdraw(&mut self) {
+        if self.row.take().is_none() {
+            take_back(&self.reported);
+            self.reported = [0; NUMBERS];
         }
     }
 }
 
+impl Default for Listing {
+    fn default() -> Self {
+        Self { row: None, reported: [0; NUMBERS] }
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
 /// Replaces what an unnamed map reported before.
-pub(crate) fn report(before: &Figures, now: &Figures) {
+fn report(before: &Numbers, now: &Numbers) {
     for (index, sum) in UNNAMED.iter().enumerate() {
-        let (before, now) = (before.0[index], now.0[index]);
+        let (before, now) = (before[index], now[index]);
         if before == now {
             continue;
         }
@@ -77,17 +137,17 @@ pub(crate) fn report(before: &Figures, now: &Figures) {
     }
 }
 
-/// Takes back the gauges of an unnamed map that ends. What it counted stays.
-pub(crate) fn take_back(last: &Figures) {
+/// Takes back the gauges of an unnamed map that ends.
+fn take_back(last: &Numbers) {
     for (index, sum) in UNNAMED.iter().enumerate().filter(|&(index, _)| Sum::of(index) == Sum::Gauge) {
         // Relaxed: as in `report`.
-        sum.fetch_sub(last.0[index], Ordering::Relaxed);
+        sum.fetch_sub(last[index], Ordering::Relaxed);
     }
 }
 
-fn load(figures: &[AtomicU64; FIGURES]) -> Figures {
+fn load(numbers: &[AtomicU64; NUMBERS]) -> Numbers {
     // Relaxed: see the fields.
-    Figures(figures.each_ref().map(|figure| figure.load(Ordering::Relaxed)))
+    numbers.each_ref().map(|number| number.load(Ordering::Relaxed))
 }
 
 /// Numbers of all maps: a row for each named map, in the order of naming, and one with an empty name for all others
@@ -126,8 +186,8 @@ pub fn map_stats() -> Vec<MapStats> {
     // What is left is of unnamed maps, or of maps that are gone.
     let rest = kept.values().fold(Keeping::default(), |all, one| all.and(*one));
     let unnamed = load(&UNNAMED);
-    if unnamed.0 != [0; FIGURES] || rest.living + rest.left > 0 {
-        let stats = rest.added_to(unnamed.into_stats(""));
+    if unnamed != [0; NUMBERS] || rest.living + rest.left > 0 {
+        let stats = rest.added_to(MapStats::of_numbers("", unnamed));
         // Numbers of many maps have no exponent.
         rows.push(MapStats { b: 0, initial_b: 0, ..stats });
     }
@@ -146,12 +206,12 @@ pub unsafe fn after_fork() {
 
 fn row(shared: &Shared, kept: &mut BTreeMap<u32, Keeping>) -> MapStats {
     let kept = kept.remove(&shared.owner()).unwrap_or_default();
-    kept.added_to(load(&shared.figures).into_stats(&shared.name))
+    kept.added_to(MapStats::of_numbers(&shared.name, load(&shared.numbers)))
 }
 
 /// Resident bytes that a map does not need any more.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Keeping {
+struct Keeping {
     /// In the old generation.
     living: u64,
     /// In arenas that it gave up.
@@ -168,11 +228,6 @@ impl Keeping {
         kept
     }
 
-    /// What all maps of one owner keep.
-    pub(crate) fn of(owner: u32) -> Self {
-        Self::by_owner().remove(&owner).unwrap_or_default()
-    }
-
     fn and(self, other: Self) -> Self {
         Self { living: self.living + other.living, left: self.left + other.left }
     }
@@ -184,7 +239,7 @@ impl Keeping {
     }
 
     /// Exact numbers have it in what is resident.
-    pub(crate) fn told_in(self, stats: MapStats) -> MapStats {
+    fn told_in(self, stats: MapStats) -> MapStats {
         MapStats { kept_bytes: self.living + self.left, ..stats }
     }
 }

@@ -7,8 +7,8 @@
 use crate::generation::Generation;
 use crate::generation::error::TryReserveError;
 use crate::generation::window::WIDTH;
+use crate::stats::observer::ChangeKind;
 use crate::table::Table;
-use crate::table::change::pacing::ChangeKind;
 
 /// Drops the entries cloned so far if a later one panics.
 struct Cloned<'a, T> {
@@ -73,28 +73,29 @@ impl<T: Clone> Table<T> {
         self.set_auto_shrink(source.auto_shrink());
         self.set_floor(source.floor())?;
         let mut left = None;
-        if self.main.slots() == source.main.slots() {
+        let (own, of) = (&mut self.current.generation, &source.current.generation);
+        if own.slots() == of.slots() {
             // SAFETY: the table was cleared, so all slots are empty, and there are as many as in the source.
-            unsafe { clone_entries(&source.main, &mut self.main) };
+            unsafe { clone_entries(of, own) };
         } else {
             // Empty and consistent while entries are cloned.
-            left = Some(core::mem::replace(&mut self.main, clone_generation(&source.main)?));
+            left = Some(core::mem::replace(own, clone_generation(of)?));
         }
         // Before anything else: from here on the table has the entries of one generation.
         self.items = source.items - source.old_items();
-        self.growth_left = source.growth_left;
-        self.brief.begin(self.main.slots());
+        self.current.take_room_of(&source.current);
+        self.brief.begin(self.current.generation.slots());
         self.update_shrink_at();
         if let Some(left) = left.filter(|left| left.slots() > 0) {
-            let kind = ChangeKind::to(left.slots(), source.main.slots());
+            let kind = ChangeKind::to(left.slots(), source.current.generation.slots());
             let (slots, bytes) = (left.slots(), left.bytes());
             drop(left);
             // None of the entries moved.
             self.record_whole(kind, slots, bytes, 0, None);
         }
-        if let Some(old) = source.old().filter(|old| !old.is_drained_of_entries()) {
+        if let Some(change) = source.change().filter(|change| !change.old.is_drained_of_entries()) {
             self.need_extra()?;
-            self.set_old(old.like(clone_generation(&old.generation)?));
+            self.set_change(change.like(clone_generation(&change.old.generation)?));
             self.items = source.items;
         }
         self.update_shrink_at();

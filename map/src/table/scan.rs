@@ -15,8 +15,29 @@ use core::ptr::NonNull;
 
 use crate::generation::Generation;
 use crate::generation::window::{Matches, WIDTH, Window};
-use crate::table::change::pacing;
 use crate::table::{Place, Table};
+
+/// Fewest and most slots that a scan visits in order before it jumps, and the fewest jumps of one between. Smaller under
+/// test.
+const CHUNKS: (usize, usize, usize) =
+    if cfg!(any(test, fuzzing)) { (64, 256, 16) } else { (256, 32768, 128) };
+
+static_assertions::const_assert!(CHUNKS.0.is_power_of_two() && CHUNKS.1.is_power_of_two());
+static_assertions::const_assert!(WIDTH <= CHUNKS.0 && CHUNKS.0 <= CHUNKS.1);
+
+/// Slots that a scan of a table visits in order before it jumps: a power of two. The longer, the faster it reads; the
+/// shorter, the more evenly it fills another table. A constant bound keeps the latter's probes short at any size.
+const fn scan_chunk(slots: usize) -> usize {
+    let (fewest, most, jumps) = CHUNKS;
+    let chunk = slots / jumps;
+    if chunk < fewest {
+        fewest
+    } else if chunk > most {
+        most
+    } else {
+        chunk
+    }
+}
 
 /// Where a scan is in one generation.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +54,7 @@ pub(crate) struct Course {
 
 impl Course {
     pub(crate) fn of<T>(generation: &Generation<T>) -> Self {
-        let size = pacing::scan_chunk(generation.slots()).min(generation.slots().max(WIDTH));
+        let size = scan_chunk(generation.slots()).min(generation.slots().max(WIDTH));
         Self { base: generation.tags(), size, mask: (generation.slots() / size).max(1) - 1, chunk: 0 }
     }
 
@@ -136,7 +157,7 @@ impl<T> Scan<T> {
     pub(crate) fn new(table: &Table<T>) -> Self {
         let old = table.old().filter(|old| old.items > 0);
         let next = old.map(|old| (Course::of(&old.generation), old.items));
-        Self::start(Course::of(&table.main), table.items - table.old_items(), next)
+        Self::start(Course::of(&table.current.generation), table.items - table.old_items(), next)
     }
 
     /// Visits nothing.
@@ -214,7 +235,7 @@ impl<T> Scan<T> {
         let offset = self.next_offset()?;
         let base = self.rest.course.base;
         let slot = self.tags.addr().get() - base.addr().get() + offset;
-        Some(Place { slot, in_old: base != table.main.tags() })
+        Some(Place { slot, in_old: base != table.current.generation.tags() })
     }
 
     /// Goes on to the next full slot. Returns its offset in the window at `tags`.

@@ -5,11 +5,47 @@
 
 use crate::generation::error::TryReserveError;
 use crate::generation::window::WIDTH;
-use crate::table::change::pacing::{self, ChangeKind};
+use crate::stats::observer::ChangeKind;
+use crate::table::change::pacing;
 use crate::table::scan::Scan;
 use crate::table::{Place, Table};
 
 impl<T> Table<T> {
+    /// Whether the table shrinks by itself.
+    #[inline]
+    pub(crate) const fn auto_shrink(&self) -> bool {
+        self.flags & Self::GROW_ONLY == 0
+    }
+
+    pub(crate) fn set_auto_shrink(&mut self, on: bool) {
+        self.flags &= !Self::GROW_ONLY;
+        self.flags |= if on { 0 } else { Self::GROW_ONLY };
+        self.update_shrink_at();
+    }
+
+    /// The capacity that the user asked for.
+    pub(crate) fn floor(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.floor)
+    }
+
+    /// Notes that the user asked for a capacity. Small ones need no note: no automatic shrink goes below them.
+    pub(crate) fn raise_floor(&mut self, capacity: usize) -> Result<(), TryReserveError> {
+        if capacity > pacing::LEAST_FLOOR {
+            let extra = self.need_extra()?;
+            extra.floor = extra.floor.max(capacity);
+        }
+        self.update_shrink_at();
+        Ok(())
+    }
+
+    /// Sets what the user asked for anew, as for [`raise_floor`](Self::raise_floor).
+    pub(crate) fn set_floor(&mut self, capacity: usize) -> Result<(), TryReserveError> {
+        if let Some(extra) = &mut self.extra {
+            extra.floor = 0;
+        }
+        self.raise_floor(capacity)
+    }
+
     /// Starts a shrink if few entries are left. Called after a removal.
     #[inline]
     pub(crate) fn shrink_if_sparse(&mut self) {
@@ -21,9 +57,9 @@ impl<T> Table<T> {
     #[cold]
     #[inline(never)]
     fn start_shrink(&mut self) {
-        let slots = self.main.slots() / 2;
+        let slots = self.current.generation.slots() / 2;
         let started = if self.items == 0 {
-            self.replace_main(ChangeKind::Shrink, slots)
+            self.replace(ChangeKind::Shrink, slots)
         } else {
             self.begin(ChangeKind::Shrink, slots)
         };
@@ -31,15 +67,16 @@ impl<T> Table<T> {
         drop(started);
     }
 
-    /// Recomputes what follows from the size of `main`: whether it is large, and when removals start a shrink.
+    /// Recomputes what follows from the size of `current`: whether it is large, and when removals start a shrink.
     pub(crate) fn update_shrink_at(&mut self) {
-        self.brief.flags &= !Self::LARGE;
-        self.brief.flags |= if self.main.is_large() { Self::LARGE } else { 0 };
+        self.flags &= !Self::LARGE;
+        self.flags |= if self.current.generation.is_large() { Self::LARGE } else { 0 };
         if self.is_named() {
             self.claim_arenas();
         }
         let may = self.auto_shrink() && !self.is_changing();
-        self.shrink_at = if may { pacing::shrink_below(self.main.slots(), self.floor()) } else { 0 };
+        self.shrink_at =
+            if may { pacing::shrink_below(self.current.generation.slots(), self.floor()) } else { 0 };
     }
 
     /// Makes room for `additional` more entries. During a change that it does not fit in, ends that first.
@@ -48,17 +85,17 @@ impl<T> Table<T> {
         additional: usize,
         hasher: &impl Fn(&T) -> u64,
     ) -> Result<(), TryReserveError> {
-        if additional <= self.growth_left - self.old_items() {
+        if additional <= self.current.growth_left() - self.old_items() {
             return Ok(());
         }
         let wanted = self.items.checked_add(additional).ok_or(TryReserveError::CapacityOverflow)?;
         let mut slots = pacing::slots_for(wanted).ok_or(TryReserveError::CapacityOverflow)?;
         self.finish(hasher);
-        if additional <= self.growth_left {
+        if additional <= self.current.growth_left() {
             return Ok(());
         }
         // Tombstones can leave less room than the size promises. Sheds them if they are many, else doubles.
-        let now = self.main.slots();
+        let now = self.current.generation.slots();
         if slots <= now {
             let half_empty = wanted <= pacing::load_limit(now) / 2;
             slots =
@@ -66,7 +103,7 @@ impl<T> Table<T> {
         }
         let kind = if slots == now { ChangeKind::SameSize } else { ChangeKind::Grow };
         let begun = self.brief.has_begun();
-        self.change(kind, slots, hasher)?;
+        self.resize(kind, slots, hasher)?;
         if !begun {
             self.brief.ask();
         }
@@ -84,8 +121,8 @@ impl<T> Table<T> {
         }
         self.finish(hasher);
         let slots = pacing::slots_for(self.items.max(capacity)).ok_or(TryReserveError::CapacityOverflow)?;
-        if slots < self.main.slots() {
-            self.change(ChangeKind::Shrink, slots, hasher)?;
+        if slots < self.current.generation.slots() {
+            self.resize(ChangeKind::Shrink, slots, hasher)?;
             self.finish(hasher);
         }
         self.update_shrink_at();
@@ -117,23 +154,19 @@ impl<T> Table<T> {
     /// Counts no entries any more: they are the caller's, and the table can only be forgotten or dropped.
     pub(crate) fn disown(&mut self) {
         self.items = 0;
-        if let Some(old) = self.old_mut() {
-            old.items = 0;
+        if let Some(change) = self.change_mut() {
+            change.old.items = 0;
         }
     }
 
     /// Marks all slots empty, without dropping what is there. O(1) if none was used. A change under way is over.
     pub(crate) fn forget_entries(&mut self) {
-        let left = self.take_old();
-        if self.growth_left < pacing::load_limit(self.main.slots()) {
-            self.main.clear_tags();
-        }
+        let left = self.take_change();
+        self.current.forget();
         self.items = 0;
-        self.growth_left = pacing::load_limit(self.main.slots());
         self.update_shrink_at();
-        if let Some(mut old) = left {
-            let (slots, bytes) = old.give_up();
-            self.record(&old, slots, bytes);
+        if let Some(left) = left {
+            self.retire_whole(left, None);
         }
         if self.is_named() {
             self.publish_len();

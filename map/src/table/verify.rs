@@ -46,15 +46,15 @@ fn count<T>(generation: &Generation<T>) -> Census {
 impl<T> Table<T> {
     /// Checks everything that holds whatever the hasher does.
     pub(crate) fn verify_counts(&self) {
-        let main = count(&self.main);
-        assert_eq!(main.full + self.old_items(), self.items);
-        let limit = pacing::load_limit(self.main.slots());
-        let used = self.main.slots() - main.empty;
-        assert_eq!(self.growth_left, limit - used, "load limit {limit}, used {used}");
+        let current = count(&self.current.generation);
+        assert_eq!(current.full + self.old_items(), self.items);
+        let limit = pacing::load_limit(self.current.generation.slots());
+        let used = self.current.generation.slots() - current.empty;
+        assert_eq!(self.current.growth_left(), limit - used, "load limit {limit}, used {used}");
         assert!(self.shrink_at == 0 || (!self.is_changing() && self.auto_shrink()));
         assert_eq!(self.is_changing(), self.old().is_some());
         let Some(old) = self.old() else { return };
-        assert!(self.growth_left >= old.items, "no room for {} old entries", old.items);
+        assert!(self.current.growth_left() >= old.items, "no room for {} old entries", old.items);
         if old.is_drained_of_entries() {
             return;
         }

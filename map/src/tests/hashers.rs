@@ -155,7 +155,7 @@ fn one_iteration_into_another_map_stays_linear() {
 
 /// Windows that a lookup of a missing key passes, in hundredths, on average over all homes.
 fn windows_per_probe<K, V>(map: &HashMap<K, V, Hashing>) -> usize {
-    let main = &map.table.main;
+    let main = &map.table.current.generation;
     let windows: usize = (0..main.slots()).map(|home| windows_from(main, home)).sum();
     windows * 100 / main.slots()
 }

@@ -11,11 +11,12 @@ use rayon::iter::{
     FromParallelIterator, IntoParallelIterator, ParallelDrainFull, ParallelExtend, ParallelIterator,
 };
 
-use super::pieces::{Lent, Owned, Pieces};
+use super::producers::{Lent, Owned};
 use crate::map::HashMap;
 use crate::map::drain::Drain;
 use crate::map::into_iter::IntoIter;
 use crate::table::Table;
+use crate::table::pieces::Pieces;
 
 /// Entries of a map, borrowed, in parallel.
 ///

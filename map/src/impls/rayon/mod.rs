@@ -4,11 +4,10 @@
 //! then. No locks of its own.
 
 mod map;
-mod pieces;
+mod producers;
 mod set;
 
 pub use map::{IntoParIter, ParDrain, ParIter, ParIterMut};
-pub(crate) use pieces::Pieces;
 
 /// The sets' own.
 pub(crate) mod sets {

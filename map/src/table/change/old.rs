@@ -5,92 +5,40 @@
 //! - entries whose home is `begun` or above are all here. One whose home is below can be in either generation: its
 //!   home is passed, the slot where it lies perhaps not;
 //! - `passed` is a multiple of sixteen, and `begun` is the same or sixteen more;
-//! - `headroom` more empty slots may be used, and one more is always left;
-//! - bytes between `retire_from` and `retired` below the tags are dead: slots that touch them take no entry any more;
-//! - once a tag is retired all slots are passed and no entry is left, so that nothing reads tags.
+//! - `headroom` more empty slots may be used, and one more is always left.
 #![allow(unsafe_code, reason = "entries in raw memory, told initialized by their tags")]
 
 use core::ptr::NonNull;
-use std::time::Instant;
 
 use crate::generation::Generation;
 use crate::generation::tag::Tag;
-use crate::generation::window::WIDTH;
-use crate::stats::life::nanos;
-use crate::table::change::pacing::{self, ChangeKind};
-
-/// Whether dead pages go to the other generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HandsOn {
-    No,
-    May,
-    Does,
-}
+use crate::generation::window::{Matches, WIDTH};
+use crate::table::change::pacing;
+use crate::table::change::retiring::Retiring;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Old<T> {
     pub(crate) generation: Generation<T>,
-    pub(crate) kind: ChangeKind,
     /// Entries still here.
     pub(crate) items: usize,
+    /// Entries that went to the other generation.
+    pub(crate) moved: u64,
     /// Positions passed, in order from 0. Beyond the number of slots it counts a second round, for what wrapped.
     passed: usize,
     /// Homes whose entries may have moved.
     begun: usize,
     /// Empty slots that inserts may still use.
     headroom: usize,
-    /// Bytes below the tags that never retire early, for chains that wrap around.
-    retire_from: usize,
-    /// Bytes below the tags up to which entries are dead, retired or skipped.
-    retired: usize,
-    /// Bytes of the tags that are retired.
-    drained: usize,
-    /// Bytes that were retired or handed on, in all.
-    pub(crate) dead_bytes: usize,
-    /// Whether dead pages go to the other generation, where its entries will be, instead of to the OS.
-    hands_on: HandsOn,
-    /// Writes until the next step.
-    pub(crate) until_step: u32,
-    /// Writes since the change began.
-    pub(crate) writes: u64,
-    /// Entries that went to the other generation.
-    pub(crate) moved: u64,
-    /// Time spent on the change, and its longest piece, in nanoseconds.
-    pub(crate) spent_ns: u64,
-    pub(crate) longest_ns: u64,
+    retiring: Retiring,
 }
 
 impl<T> Old<T> {
-    /// The state of a change that evacuates a generation of so many entries.
-    pub(crate) fn new(
-        kind: ChangeKind,
-        generation: Generation<T>,
-        main: &Generation<T>,
-        items: usize,
-    ) -> Self {
-        let slots = generation.slots();
-        let hands_on = if generation.may_hand_on(main) { HandsOn::May } else { HandsOn::No };
-        let wrap = pacing::RETIRE_BYTES.max(pacing::WRAP_SLOTS.saturating_mul(size_of::<T>()));
-        let wrap = wrap.div_ceil(pacing::RETIRE_BYTES).saturating_mul(pacing::RETIRE_BYTES);
-        Self {
-            generation,
-            kind,
-            items,
-            passed: 0,
-            begun: 0,
-            headroom: pacing::headroom(slots),
-            retire_from: wrap,
-            retired: wrap,
-            drained: 0,
-            dead_bytes: 0,
-            hands_on,
-            until_step: pacing::step_writes(size_of::<T>()),
-            writes: 0,
-            moved: 0,
-            spent_ns: 0,
-            longest_ns: 0,
-        }
+    /// A generation of so many entries, which are to go to `next`.
+    pub(crate) fn new(generation: Generation<T>, next: &Generation<T>, items: usize) -> Self {
+        let headroom = pacing::headroom(generation.slots());
+        let retiring = Retiring::new(&generation, next);
+        Self { generation, items, moved: 0, passed: 0, begun: 0, headroom, retiring }
     }
 
     /// A copy of the state around `generation`, for a clone of the map.
@@ -98,15 +46,14 @@ impl<T> Old<T> {
         Self { generation, ..*self }
     }
 
-    /// Gives the memory back. Returns how many slots and bytes there were.
-    pub(crate) fn give_up(&mut self) -> (usize, usize) {
-        let generation = core::mem::replace(&mut self.generation, Generation::without_slots());
-        (generation.slots(), generation.bytes())
-    }
-
     /// Homes passed.
     pub(crate) fn nevacuate(&self) -> usize {
         self.passed.min(self.generation.slots())
+    }
+
+    /// Bytes that were retired or handed on.
+    pub(crate) fn dead_bytes(&self) -> usize {
+        self.retiring.dead_bytes().min(self.generation.bytes())
     }
 
     /// Whether the frontier has passed the home of this hash: its entries are in the other generation, but for those whose
@@ -116,21 +63,14 @@ impl<T> Old<T> {
         self.generation.home(hash) < self.begun
     }
 
-    /// Accounts for work on the change that began at `started`.
-    pub(crate) fn spent(&mut self, started: Instant) {
-        let ns = nanos(started.elapsed());
-        self.spent_ns = self.spent_ns.saturating_add(ns);
-        self.longest_ns = self.longest_ns.max(ns);
-    }
-
-    /// Whether parts of the memory are given back before it goes as a whole.
-    pub(crate) const fn retires(&self) -> bool {
-        self.generation.can_retire() || matches!(self.hands_on, HandsOn::Does)
-    }
-
-    /// Whether nothing is left but memory.
+    /// Whether no entry is left, and none comes here any more.
     pub(crate) const fn is_drained_of_entries(&self) -> bool {
         self.items == 0 && self.passed >= self.generation.slots()
+    }
+
+    /// Whether that is all, since no memory is left either that has to go in batches.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.is_drained_of_entries() && !self.retiring.is_due(&self.generation)
     }
 
     /// Whether a vacant slot may be filled: that neither uses up the last empty slots nor touches dead memory.
@@ -141,8 +81,7 @@ impl<T> Old<T> {
     /// Whether bytes of slot `slot` may be retired.
     const fn is_dead(&self, slot: usize) -> bool {
         let begin = slot * size_of::<T>();
-        let any = self.retire_from < self.retired;
-        any && begin < self.retired && begin + size_of::<T>() > self.retire_from
+        self.retiring.is_dead(begin, begin + size_of::<T>())
     }
 
     /// Begins to move the entries of the next window. `None` if all were moved.
@@ -160,6 +99,18 @@ impl<T> Old<T> {
     #[inline]
     pub(crate) const fn homes_begun(&self) -> usize {
         self.begun
+    }
+
+    /// Forgets entries of the window at `position` that were moved out.
+    ///
+    /// # Safety
+    /// The position is a multiple of sixteen, these slots of it are full, and their entries are the caller's.
+    #[inline]
+    pub(crate) unsafe fn bury(&mut self, position: usize, moved: Matches) {
+        // SAFETY: a generation that changes in steps has 32 slots and more. The rest is passed on to the caller.
+        unsafe { self.generation.bury(position, moved) };
+        self.items -= moved.count();
+        self.moved += moved.count() as u64;
     }
 
     /// All entries of the window are moved.
@@ -185,58 +136,32 @@ impl<T> Old<T> {
         entry
     }
 
-    /// Marks a full slot vacant.
+    /// Takes the entry of a slot out.
     ///
     /// # Safety
-    /// The slot is full, and its entry is the caller's from here on.
-    pub(crate) unsafe fn vacate(&mut self, slot: usize) {
-        // SAFETY: passed on to the caller.
-        self.headroom += usize::from(unsafe { self.generation.vacate(slot) });
+    /// The slot is full.
+    pub(crate) unsafe fn take(&mut self, slot: usize) -> T {
         self.items -= 1;
+        // SAFETY: the slot is full; vacating the slot and reading the entry passes it to the caller.
+        unsafe {
+            self.headroom += usize::from(self.generation.vacate(slot));
+            self.generation.entry(slot).read()
+        }
     }
 
-    /// Retires whole batches of entry bytes behind the frontier. A batch with an entry in it, whose probe wrapped
-    /// around, is skipped: its bytes leave with the generation.
-    pub(crate) fn retire_passed(&mut self, main: &Generation<T>) {
-        if self.hands_on == HandsOn::No && (size_of::<T>() == 0 || !self.generation.can_retire()) {
-            return;
-        }
-        let passed = self.nevacuate() * size_of::<T>() / pacing::RETIRE_BYTES * pacing::RETIRE_BYTES;
-        if passed <= self.retired {
-            return;
-        }
-        let (first, end) = (self.retired / size_of::<T>(), passed.div_ceil(size_of::<T>()));
-        if !self.generation.any_full(first, end) {
-            self.dead_bytes += if self.hand_on(passed, main) {
-                passed - self.retired
-            } else if self.generation.can_retire() {
-                // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled.
-                unsafe { self.generation.retire_entries(self.retired, passed) }
-            } else {
-                0
-            };
-        }
-        self.retired = passed;
+    /// Retires what lies behind the frontier, or hands it on to `next`.
+    pub(crate) fn retire_passed(&mut self, next: &Generation<T>) {
+        let passed = self.nevacuate();
+        // SAFETY: slots behind the frontier are filled only as `can_fill` says, so not if they are dead.
+        unsafe { self.retiring.retire_passed(&self.generation, passed, next) };
     }
 
-    /// Moves the pages of the bytes from `retired` to `passed`, which are dead, to where `main` will need pages next: the
-    /// same way ahead of the frontier each time, so that the mappings of all batches merge into one. Returns whether
-    /// they moved.
-    fn hand_on(&mut self, passed: usize, main: &Generation<T>) -> bool {
-        let ahead = pacing::HAND_ON_AHEAD;
-        let (at, upto) = (self.retired + ahead, passed + ahead);
-        let slots = at / size_of::<T>()..upto.div_ceil(size_of::<T>());
-        if self.hands_on == HandsOn::No || slots.end > main.slots() || main.any_full(slots.start, slots.end) {
-            return false;
-        }
-        // SAFETY: no slot that touches the bytes is full, and `can_fill` lets none of them be filled. Nor is one of
-        // those in `main` full.
-        let moved = unsafe { self.generation.hand_entries_on(self.retired, passed, main, at) };
-        if moved && self.hands_on == HandsOn::May {
-            self.generation.begin_handing_on();
-            self.hands_on = HandsOn::Does;
-        }
-        moved
+    /// Retires a batch of what is left once no entry is. Returns whether that was all.
+    pub(crate) fn retire_rest(&mut self) -> bool {
+        debug_assert!(self.is_drained_of_entries());
+        // SAFETY: all homes are passed and no entry is left, so that no lookup and no insert comes here, and a scan passes
+        // over a generation without entries.
+        unsafe { self.retiring.retire_rest(&self.generation) }
     }
 
     /// Checks that dead memory holds no entry, and that bounds are in order.
@@ -247,27 +172,5 @@ impl<T> Old<T> {
         for slot in (0..slots).filter(|&slot| self.is_dead(slot)) {
             assert!(slot < self.passed, "slot {slot} is dead before its time");
         }
-    }
-
-    /// Retires what was kept for chains that wrap around, then the tags, in batches, once no entry is left. Returns
-    /// whether all are.
-    pub(crate) fn retire_tags(&mut self) -> bool {
-        debug_assert!(self.is_drained_of_entries());
-        if !self.retires() {
-            return true;
-        }
-        if self.retire_from > 0 {
-            let end = self.retire_from.min(self.generation.slots() * size_of::<T>());
-            self.retire_from = 0;
-            // SAFETY: no entry is left, and none comes here any more, as all homes are passed.
-            self.dead_bytes += unsafe { self.generation.retire_entries(0, end) };
-            return false;
-        }
-        let end = self.generation.tags_len().min(self.drained + pacing::RETIRE_BYTES);
-        // SAFETY: all homes are passed and no entry is left, so that no lookup comes here, and a scan passes over a
-        // generation without entries.
-        self.dead_bytes += unsafe { self.generation.retire_tags(self.drained, end) };
-        self.drained = end;
-        end == self.generation.tags_len()
     }
 }

@@ -23,30 +23,6 @@
 //! The table checks both bounds on each insert all the same, since a hasher that answers differently each time
 //! can leave entries behind.
 
-/// Changes of generation, by what becomes of the number of slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// More slots, since the load limit was reached or capacity was reserved.
-    Grow,
-    /// Fewer slots, since most entries are gone or the user asked.
-    Shrink,
-    /// As many slots, without the tombstones.
-    SameSize,
-}
-
-impl ChangeKind {
-    /// What a change from so many slots to so many is.
-    pub(crate) const fn to(from: usize, to: usize) -> Self {
-        if to > from {
-            Self::Grow
-        } else if to < from {
-            Self::Shrink
-        } else {
-            Self::SameSize
-        }
-    }
-}
-
 /// Constants that shrink under test, so that small inputs reach every branch.
 #[cfg(not(any(test, fuzzing)))]
 mod tuning {
@@ -68,15 +44,6 @@ mod tuning {
     pub(crate) const HAND_ON_AHEAD: usize = 2 * RETIRE_BYTES;
     /// Low slots that are never retired early: see the module `evacuate`.
     pub(crate) const WRAP_SLOTS: usize = 1024;
-    /// Fewest and most slots that a scan visits in order before it jumps, and the fewest jumps of one between.
-    pub(crate) const CHUNKS: (usize, usize, usize) = (256, 32768, 128);
-    /// Largest table, in bytes, that lies in a block of the global allocator.
-    pub(crate) const BLOCK_BYTES: usize = 128 << 10;
-    /// Smallest arena, in bytes, of which parts are retired early. Smaller ones leave whole: the next one of the size
-    /// is likely to need the pages.
-    pub(crate) const RETIRE_FROM: usize = 4 << 20;
-    /// Bytes of entries from which on lookups fetch entries and tags at once: more than the caches hold.
-    pub(crate) const FETCH_BYTES: usize = 64 << 20;
     /// Changes of tables with fewer slots are counted but not timed.
     pub(crate) const TIMED_SLOTS: usize = 2048;
 }
@@ -91,17 +58,12 @@ mod tuning {
     pub(crate) const RETIRE_BYTES: usize = 256;
     pub(crate) const HAND_ON_AHEAD: usize = 2 * RETIRE_BYTES;
     pub(crate) const WRAP_SLOTS: usize = 256;
-    pub(crate) const CHUNKS: (usize, usize, usize) = (64, 256, 16);
-    pub(crate) const BLOCK_BYTES: usize = 512;
-    pub(crate) const RETIRE_FROM: usize = 512;
-    pub(crate) const FETCH_BYTES: usize = 1024;
     pub(crate) const TIMED_SLOTS: usize = 16;
 }
-pub(crate) use tuning::{
-    BLOCK_BYTES, FETCH_BYTES, HAND_ON_AHEAD, RETIRE_BYTES, RETIRE_FROM, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS,
-};
+pub(crate) use tuning::{HAND_ON_AHEAD, RETIRE_BYTES, STEP_HOMES, TIMED_SLOTS, WRAP_SLOTS};
 
 use crate::generation::window::WIDTH;
+use crate::stats::observer::ChangeKind;
 
 /// Homes that a change moves for each write, at least and on average.
 pub(crate) const HOMES_PER_WRITE: usize = 16;
@@ -116,8 +78,6 @@ static_assertions::const_assert!(STEP_HOMES >= HOMES_PER_WRITE * tuning::STEP_WR
 static_assertions::const_assert!(STEP_HOMES + WIDTH <= tuning::WHOLE_BYTES / tuning::STEP_ENTRY_BYTES);
 static_assertions::const_assert!(STEP_HOMES + WIDTH <= 2 * tuning::WHOLE_SLOTS);
 static_assertions::const_assert!(HOMES_PER_WRITE.is_multiple_of(WIDTH) && STEP_HOMES.is_multiple_of(WIDTH));
-static_assertions::const_assert!(tuning::CHUNKS.0.is_power_of_two() && tuning::CHUNKS.1.is_power_of_two());
-static_assertions::const_assert!(WIDTH <= tuning::CHUNKS.0 && tuning::CHUNKS.0 <= tuning::CHUNKS.1);
 static_assertions::const_assert!(HOMES_PER_WRITE + WIDTH <= STEPPED_SLOTS);
 static_assertions::const_assert!(tuning::SHRINK_SLOTS >= 2 * STEPPED_SLOTS);
 
@@ -144,20 +104,6 @@ pub(crate) const fn slots_for(capacity: usize) -> Option<usize> {
 /// Buckets of 16 slots; the few slots of a small table count as one.
 pub(crate) const fn buckets(slots: usize) -> usize {
     slots.div_ceil(WIDTH)
-}
-
-/// Slots that a scan of a table visits in order before it jumps: a power of two. The longer, the faster it reads; the
-/// shorter, the more evenly it fills another table. A constant bound keeps the latter's probes short at any size.
-pub(crate) const fn scan_chunk(slots: usize) -> usize {
-    let (fewest, most, jumps) = tuning::CHUNKS;
-    let chunk = slots / jumps;
-    if chunk < fewest {
-        fewest
-    } else if chunk > most {
-        most
-    } else {
-        chunk
-    }
 }
 
 /// Whether a table moves whole, in the write that starts the change.

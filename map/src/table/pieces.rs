@@ -1,14 +1,12 @@
 //! [`Pieces`]: a scan that can be split, first by generations, then by chunks, then by windows.
 //!
 //! Invariant: the pieces that a split leaves visit the same full slots as the whole, each once, and in order they visit
-//! them in the order of [`Scan`](crate::table::scan::Scan), whose reasons hold here as well. They hold pointers, no borrow:
+//! them in the order of [`Scan`](super::scan::Scan), whose reasons hold here as well. They hold pointers, no borrow:
 //! who makes one keeps the table unchanged and alive meanwhile. No locks.
 #![allow(unsafe_code, reason = "walks over raw memory of the table")]
 
 use core::ops::Range;
 use core::ptr::NonNull;
-
-use rayon::iter::plumbing::{Folder, UnindexedProducer};
 
 use crate::generation::Generation;
 use crate::generation::window::{Matches, WIDTH, Window};
@@ -92,10 +90,11 @@ impl<T> Pieces<T> {
     pub(crate) fn whole(table: &Table<T>, with_old: bool) -> Self {
         let old = table.old().filter(|_| with_old);
         let second = old.map(|old| Piece::whole(&old.generation));
-        Self { first: Piece::whole(&table.main), second, marker: core::marker::PhantomData }
+        Self { first: Piece::whole(&table.current.generation), second, marker: core::marker::PhantomData }
     }
 
-    fn split(&mut self) -> Option<Self> {
+    /// Leaves the first half, if there are halves. Returns the second.
+    pub(crate) fn split(&mut self) -> Option<Self> {
         let first = match self.second.take() {
             Some(second) => second,
             None => self.first.split()?,
@@ -116,81 +115,5 @@ impl<T> Iterator for Pieces<T> {
             }
             self.first = self.second.take()?;
         }
-    }
-}
-
-/// Yields what `lend` makes of each entry.
-pub(crate) struct Lent<T, F> {
-    pieces: Pieces<T>,
-    lend: F,
-}
-
-// SAFETY: it holds pointers to entries, and who makes one vouches that other threads may do with them what `lend` does.
-unsafe impl<T, F: Send> Send for Lent<T, F> {}
-
-impl<T, F> Lent<T, F> {
-    /// # Safety
-    /// The entries may be reached from any thread as `lend` reaches them, for as long as the producer and what it
-    /// yields are around.
-    pub(crate) unsafe fn new(pieces: Pieces<T>, lend: F) -> Self {
-        Self { pieces, lend }
-    }
-}
-
-impl<T, I, F: Fn(NonNull<T>) -> I + Clone + Send> UnindexedProducer for Lent<T, F> {
-    type Item = I;
-
-    fn split(mut self) -> (Self, Option<Self>) {
-        let second = self.pieces.split().map(|pieces| Self { pieces, lend: self.lend.clone() });
-        (self, second)
-    }
-
-    fn fold_with<G: Folder<I>>(self, folder: G) -> G {
-        folder.consume_iter(self.pieces.map(self.lend))
-    }
-}
-
-/// Yields the entries themselves, and drops those that nobody asks for.
-pub(crate) struct Owned<T>(Pieces<T>);
-
-// SAFETY: it owns the entries.
-unsafe impl<T: Send> Send for Owned<T> {}
-
-impl<T> Owned<T> {
-    /// # Safety
-    /// The entries are the producer's from here on, and their memory outlives it.
-    pub(crate) unsafe fn new(pieces: Pieces<T>) -> Self {
-        Self(pieces)
-    }
-}
-
-impl<T> Iterator for Owned<T> {
-    type Item = T;
-
-    #[inline]
-    fn next(&mut self) -> Option<T> {
-        // SAFETY: the entry is the producer's, and each is yielded once.
-        self.0.next().map(|entry| unsafe { entry.read() })
-    }
-}
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        if core::mem::needs_drop::<T>() {
-            self.for_each(drop);
-        }
-    }
-}
-
-impl<T: Send> UnindexedProducer for Owned<T> {
-    type Item = T;
-
-    fn split(mut self) -> (Self, Option<Self>) {
-        let second = self.0.split().map(Self);
-        (self, second)
-    }
-
-    fn fold_with<G: Folder<T>>(self, folder: G) -> G {
-        folder.consume_iter(self)
     }
 }
