@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 use crate::stats::MapStats;
-use crate::stats::observer::{self, ChangeKind, MapEvent};
+use crate::stats::observer::{ChangeKind, MapEvent};
 use crate::stats::registry::Listing;
 
 /// Number and times of a table's changes, and its place in the registry.
@@ -54,13 +54,5 @@ impl Life {
         let counted = &mut self.counted;
         counted.evacuation_ns = counted.evacuation_ns.saturating_add(event.elapsed_ns);
         counted.max_pause_ns = counted.max_pause_ns.max(event.longest_ns);
-    }
-}
-
-/// Tells the observers of a change of the map with this name.
-pub(crate) fn notify(event: &MapEvent<'_>, life: Option<&Life>) {
-    if observer::is_observed() {
-        let name = life.map_or("", |life| life.listing.name());
-        observer::notify(&MapEvent { name, ..*event });
     }
 }

@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use crate::stats::life::{Life, nanos, notify};
-use crate::stats::observer::{ChangeKind, MapEvent, is_observed};
+use crate::stats::life::{Life, nanos};
+use crate::stats::observer::{ChangeKind, MapEvent, is_observed, notify};
 use crate::stats::{MapStats, exponent};
 use crate::table::Table;
 use crate::table::change::{Change, pacing};
@@ -67,15 +67,9 @@ impl<T> Table<T> {
     }
 
     /// Counts a change in steps that ended: `slots` and `bytes` were the old generation's.
-    #[cold]
     pub(super) fn record(&mut self, change: &Change<T>, slots: usize, bytes: usize) {
-        let event = MapEvent {
-            elapsed_ns: change.spent_ns,
-            longest_ns: change.longest_ns,
-            writes: change.writes.max(1),
-            ..self.event(change.kind, slots, bytes, change.old.moved)
-        };
-        self.count(&event, true);
+        let times = Some([change.spent_ns, change.longest_ns]);
+        self.tell(change.kind, (slots, bytes), change.old.moved, change.writes.max(1), times, false);
     }
 
     /// Counts a change that ended in the write in which it began, and moved so many `entries`.
@@ -88,61 +82,54 @@ impl<T> Table<T> {
         entries: usize,
         started: Option<Instant>,
     ) {
-        let brief = self.extra.is_none() && started.is_none() && !is_observed();
-        if !brief || !self.brief.add(kind, pacing::buckets(slots), entries) {
-            self.record_whole_at_length(kind, slots, bytes, entries, started);
+        let counted = self.extra.is_none() && self.brief.add(kind, pacing::buckets(slots), entries);
+        if !counted || started.is_some() || is_observed() {
+            let times = started.map(|started| [nanos(started.elapsed()); 2]);
+            self.tell(kind, (slots, bytes), entries as u64, 1, times, counted);
         }
     }
 
+    /// Tells whom it may concern of a change from a generation of so many slots and bytes to the current one, and counts
+    /// it unless that is done. `times` are what was spent on it, and the longest piece of that.
     #[cold]
     #[inline(never)]
-    fn record_whole_at_length(
+    fn tell(
         &mut self,
         kind: ChangeKind,
-        slots: usize,
-        bytes: usize,
-        entries: usize,
-        started: Option<Instant>,
+        (slots, bytes): (usize, usize),
+        entries: u64,
+        writes: u64,
+        times: Option<[u64; 2]>,
+        counted: bool,
     ) {
-        let ns = started.map_or(0, |started| nanos(started.elapsed()));
-        let event = self.event(kind, slots, bytes, entries as u64);
-        self.count(&MapEvent { elapsed_ns: ns, longest_ns: ns, ..event }, started.is_some());
-    }
-
-    /// A change to the current generation, in one write and no time.
-    const fn event(&self, kind: ChangeKind, slots: usize, bytes: usize, entries: u64) -> MapEvent<'static> {
-        let old_buckets = pacing::buckets(slots) as u64;
-        MapEvent {
+        let buckets = pacing::buckets(slots);
+        let [elapsed_ns, longest_ns] = times.unwrap_or_default();
+        let event = MapEvent {
             name: "",
             kind,
-            old_buckets,
+            old_buckets: buckets as u64,
             new_buckets: pacing::buckets(self.current.generation.slots()) as u64,
-            evacuated_buckets: old_buckets,
+            evacuated_buckets: buckets as u64,
             evacuated_entries: entries,
-            elapsed_ns: 0,
-            writes: 1,
-            longest_ns: 0,
+            elapsed_ns,
+            writes,
+            longest_ns,
             retired_bytes: bytes as u64,
-        }
-    }
-
-    #[cold]
-    fn count(&mut self, event: &MapEvent<'_>, timed: bool) {
-        let (buckets, entries) = (event.evacuated_buckets as usize, event.evacuated_entries as usize);
-        let counted = self.extra.is_none() && self.brief.add(event.kind, buckets, entries);
-        if !counted || timed {
+        };
+        if !counted || times.is_some() {
             // Without memory for them the numbers of this change are lost, nothing else.
             drop(self.need_extra().map(|extra| {
                 if !counted {
-                    extra.life.count(event);
+                    extra.life.count(&event);
                 }
-                if timed {
-                    extra.life.count_time(event);
+                if times.is_some() {
+                    extra.life.count_time(&event);
                 }
             }));
         }
         self.publish_all();
-        notify(event, self.life());
+        let name = self.life().map_or("", |life| life.listing.name());
+        notify(&MapEvent { name, ..event });
     }
 
     /// Exact numbers.
