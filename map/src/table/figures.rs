@@ -69,7 +69,14 @@ impl<T> Table<T> {
     /// Counts a change in steps that ended: `slots` and `bytes` were the old generation's.
     pub(super) fn record(&mut self, change: &Change<T>, slots: usize, bytes: usize) {
         let times = Some([change.spent_ns, change.longest_ns]);
-        self.tell(change.kind, (slots, bytes), change.old.moved, change.writes.max(1), times, false);
+        self.publish_change(
+            change.kind,
+            (slots, bytes),
+            change.old.moved,
+            change.writes.max(1),
+            times,
+            false,
+        );
     }
 
     /// Counts a change that ended in the write in which it began, and moved so many `entries`.
@@ -85,15 +92,15 @@ impl<T> Table<T> {
         let counted = self.extra.is_none() && self.brief.add(kind, pacing::buckets(slots), entries);
         if !counted || started.is_some() || is_observed() {
             let times = started.map(|started| [nanos(started.elapsed()); 2]);
-            self.tell(kind, (slots, bytes), entries as u64, 1, times, counted);
+            self.publish_change(kind, (slots, bytes), entries as u64, 1, times, counted);
         }
     }
 
-    /// Tells whom it may concern of a change from a generation of so many slots and bytes to the current one, and counts
-    /// it unless that is done. `times` are what was spent on it, and the longest piece of that.
+    /// Publishes a change from a generation of so many slots and bytes to the current one, and counts it unless that is
+    /// done. `times` are the time spent on it, and its longest piece, in nanoseconds.
     #[cold]
     #[inline(never)]
-    fn tell(
+    fn publish_change(
         &mut self,
         kind: ChangeKind,
         (slots, bytes): (usize, usize),

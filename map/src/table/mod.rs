@@ -70,7 +70,7 @@ pub(crate) struct Table<T> {
     brief: Brief,
 }
 
-static_assertions::const_assert_eq!(size_of::<Table<u64>>(), 7 * size_of::<u64>());
+static_assertions::const_assert_eq!(size_of::<Table<u64>>(), 6 * size_of::<usize>() + 8);
 
 // SAFETY: the table owns its entries and its memory, which belongs to no thread.
 unsafe impl<T: Send> Send for Table<T> {}
@@ -84,12 +84,11 @@ impl<T> Table<T> {
     /// Flag: there are two generations.
     const CHANGING: u8 = 1;
     /// Flag: the length is published with each write.
-    pub(crate) const NAMED: u8 = 2;
+    const NAMED: u8 = 2;
     /// Flag: the table does not shrink by itself.
     const GROW_ONLY: u8 = 4;
-
     /// Flag: `current` is larger than the caches.
-    pub(crate) const LARGE: u8 = 8;
+    const LARGE: u8 = 8;
 
     #[inline]
     pub(crate) const fn new() -> Self {
@@ -228,7 +227,7 @@ impl<T> Table<T> {
         entry
     }
 
-    /// Puts `value` into a vacant slot of `current`, which was found for this hash. Tells nobody.
+    /// Puts `value` into a vacant slot of `current`, which was found for this hash. Publishes nothing.
     ///
     /// # Safety
     /// The slot is vacant, and [can be filled](Current::can_fill).
@@ -261,7 +260,7 @@ impl<T> Table<T> {
         entry
     }
 
-    /// Takes the entry of a slot of `current` out. Tells nobody.
+    /// Takes the entry of a slot of `current` out. Publishes nothing.
     ///
     /// # Safety
     /// The slot is full.
