@@ -7,20 +7,16 @@
 //!
 //! The module [`std_api`] says of each method and trait of std's maps and sets whether it is the same here.
 //!
-//! # Files, each uses those below it
-//! | file | holds |
+//! # Rooms, each uses those below it
+//! | folder | holds |
 //! |---|---|
+//! | `impls/` | the features `serde` and `rayon` |
 //! | `set/` | sets, over maps |
-//! | `map/`, `entry`, `entry_ref`, `iter`, `into_iter`, `drain`, `extract_if` | the public API of maps |
-//! | `table`, `size` | the raw table: two generations behind one interface; `clone` and `verify` of it |
-//! | `evacuate`, `life` | changes of generation; what is counted about them |
-//! | `old` | the generation that is being evacuated |
-//! | `scan` | visits all entries |
-//! | `generation`, `memory`, `retire` | memory and probing of one bucket array; what it gives back early |
-//! | `registry`, `observer`, `stats` | what maps tell the process |
-//! | `pacing` | when to change, and how much to move: pure arithmetic |
-//! | `serialize`, `parallel/` | the features `serde` and `rayon` |
-//! | `window/`, `tag`, `error`, `boxed` | leaves |
+//! | `map/` | the public API of maps: [`HashMap`], entries, iterators |
+//! | `table/` | the raw table: two generations behind one interface; `scan` visits all entries |
+//! | `table/change/` | a change under way: the old generation, evacuation in steps, what it gives back, the pacing |
+//! | `generation/` | one bucket array: memory, probing, what it gives back early; `window/`, `tag`, `error` |
+//! | `stats/` | what maps count and tell the process |
 //!
 //! # Examples
 //! ```
@@ -45,37 +41,12 @@ pub mod std_api {}
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-mod boxed;
-mod clone;
-mod drain;
-mod entry;
-mod entry_ref;
-mod error;
-mod evacuate;
-mod extract_if;
 mod generation;
-mod into_iter;
-mod iter;
-mod life;
+mod impls;
 mod map;
-mod memory;
-mod observer;
-mod old;
-mod pacing;
-#[cfg(feature = "rayon")]
-mod parallel;
-mod registry;
-mod retire;
-mod scan;
-#[cfg(feature = "serde")]
-mod serialize;
 mod set;
-mod size;
 mod stats;
 mod table;
-mod tag;
-mod verify;
-mod window;
 
 #[cfg(test)]
 mod tests;
@@ -83,7 +54,7 @@ mod tests;
 /// [`HashMap`] and its companions, under the names that `std::collections::hash_map` gives them.
 pub mod hash_map {
     #[cfg(feature = "rayon")]
-    pub use crate::parallel::{IntoParIter, ParDrain, ParIter, ParIterMut};
+    pub use crate::impls::rayon::{IntoParIter, ParDrain, ParIter, ParIterMut};
     pub use crate::{
         ChangeKind, Drain, Entry, EntryRef, Equivalent, ExtractIf, HashMap, IntoIter, IntoKeys, IntoValues,
         Iter, IterMut, Keys, MapEvent, OccupiedEntry, OccupiedError, TryReserveError, VacantEntry,
@@ -95,7 +66,7 @@ pub mod hash_map {
 pub mod hash_set {
     pub use crate::TryReserveError;
     #[cfg(feature = "rayon")]
-    pub use crate::parallel::sets::{IntoParIter, ParDrain, ParIter};
+    pub use crate::impls::rayon::sets::{IntoParIter, ParDrain, ParIter};
     pub use crate::set::{
         Difference, Drain, ExtractIf, HashSet, Intersection, IntoIter, Iter, SymmetricDifference, Union,
     };
@@ -104,21 +75,20 @@ pub mod hash_set {
 /// What the runtime calls: no part of the public interface.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::observer::observe;
-    pub use crate::registry::after_fork;
+    pub use crate::stats::observer::observe;
+    pub use crate::stats::registry::after_fork;
 }
 
-pub use drain::Drain;
-pub use entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
-pub use entry_ref::{EntryRef, VacantEntryRef};
 pub use equivalent::Equivalent;
-pub use error::TryReserveError;
-pub use extract_if::ExtractIf;
-pub use into_iter::{IntoIter, IntoKeys, IntoValues};
-pub use iter::{Iter, IterMut, Keys, Values, ValuesMut};
+pub use generation::error::TryReserveError;
 pub use map::HashMap;
-pub use observer::MapEvent;
-pub use pacing::ChangeKind;
-pub use registry::map_stats;
+pub use map::drain::Drain;
+pub use map::entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
+pub use map::entry_ref::{EntryRef, VacantEntryRef};
+pub use map::extract_if::ExtractIf;
+pub use map::into_iter::{IntoIter, IntoKeys, IntoValues};
+pub use map::iter::{Iter, IterMut, Keys, Values, ValuesMut};
 pub use set::HashSet;
 pub use stats::MapStats;
+pub use stats::observer::{ChangeKind, MapEvent};
+pub use stats::registry::map_stats;

@@ -6,8 +6,8 @@ use core::hash::{BuildHasher, Hash};
 use equivalent::Equivalent;
 
 use super::{HashMap, entry_hasher};
-use crate::entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
-use crate::entry_ref::{EntryRef, VacantEntryRef};
+use crate::map::entry::{Entry, OccupiedEntry, OccupiedError, VacantEntry};
+use crate::map::entry_ref::{EntryRef, VacantEntryRef};
 
 impl<K, V, S: BuildHasher> HashMap<K, V, S> {
     #[inline]
@@ -95,15 +95,15 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
         if !self.table.is_plain() {
             return self.insert_slow(hash, key, value);
         }
-        match self.table.main.find_or_vacant(hash, |entry: &(K, V)| key == entry.0) {
+        match self.table.current.generation.find_or_vacant(hash, |entry: &(K, V)| key == entry.0) {
             Ok(slot) => {
                 // SAFETY: the slot was found full, and the table is borrowed mutably.
-                let entry = unsafe { self.table.main.entry(slot).as_mut() };
+                let entry = unsafe { self.table.current.generation.entry(slot).as_mut() };
                 Some(core::mem::replace(&mut entry.1, value))
             }
-            Err(slot) if self.table.can_fill_main(slot) => {
+            Err(slot) if self.table.current.can_fill(slot, 0) => {
                 // SAFETY: the slot is vacant and may be used, as was just asked. The table has no name.
-                unsafe { self.table.fill_main(slot, hash, (key, value)) };
+                unsafe { self.table.fill_current(slot, hash, (key, value)) };
                 None
             }
             Err(_) => {
@@ -177,9 +177,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
         let hash = self.hash_builder.hash_one(key);
         let same = |entry: &(K, V)| key.equivalent(&entry.0);
         if self.table.is_plain() {
-            let slot = self.table.main.find(hash, same)?;
+            let slot = self.table.current.generation.find(hash, same)?;
             // SAFETY: the slot was found full just now. The table has no name.
-            let entry = unsafe { self.table.take_main(slot) };
+            let entry = unsafe { self.table.take_current(slot) };
             self.table.shrink_if_sparse();
             return Some(entry);
         }

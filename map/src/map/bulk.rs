@@ -2,10 +2,10 @@
 #![allow(unsafe_code, reason = "borrows entries of the raw table")]
 
 use super::HashMap;
-use crate::drain::Drain;
-use crate::extract_if::ExtractIf;
-use crate::into_iter::{IntoKeys, IntoValues};
-use crate::iter::{Iter, IterMut, Keys, Values, ValuesMut};
+use crate::map::drain::Drain;
+use crate::map::extract_if::ExtractIf;
+use crate::map::into_iter::{IntoKeys, IntoValues};
+use crate::map::iter::{Iter, IterMut, Keys, Values, ValuesMut};
 
 impl<K, V, S> HashMap<K, V, S> {
     /// All entries, in no particular order. A whole iteration takes O(capacity).

@@ -5,13 +5,20 @@
 mod access;
 mod bulk;
 mod disjoint;
+pub(crate) mod drain;
+pub(crate) mod entry;
+pub(crate) mod entry_ref;
+pub(crate) mod extract_if;
+pub(crate) mod into_iter;
+pub(crate) mod iter;
 mod traits;
+mod verify;
 
 use core::hash::{BuildHasher, Hash};
-use core::panic::{RefUnwindSafe, UnwindSafe};
+use core::panic::UnwindSafe;
 use std::hash::RandomState;
 
-use crate::error::TryReserveError;
+use crate::generation::error::TryReserveError;
 use crate::stats::MapStats;
 use crate::table::Table;
 
@@ -67,9 +74,6 @@ pub struct HashMap<K, V, S = RandomState> {
 }
 
 impl<K: UnwindSafe, V: UnwindSafe, S: UnwindSafe> UnwindSafe for HashMap<K, V, S> {}
-/// Nothing changes through a shared reference, so only entries can be seen amid a change. Maps, their iterators and
-/// entries have it from here.
-impl<T: RefUnwindSafe> RefUnwindSafe for Table<T> {}
 
 /// The hash of an entry, for the table.
 #[inline]
@@ -188,7 +192,7 @@ impl<K, V, S> HashMap<K, V, S> {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.table.items
+        self.table.len()
     }
 
     /// Whether there is no entry.
@@ -200,7 +204,7 @@ impl<K, V, S> HashMap<K, V, S> {
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.table.items == 0
+        self.table.len() == 0
     }
 
     /// The hash builder.
@@ -266,7 +270,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> HashMap<K, V, S> {
     /// ```
     pub fn try_reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
         self.table.reserve(additional, &entry_hasher(&self.hash_builder))?;
-        self.table.raise_floor(self.table.items + additional)
+        self.table.raise_floor(self.table.len() + additional)
     }
 
     /// Gives up as much capacity as possible, at once. O(capacity).

@@ -8,8 +8,8 @@ use std::hash::RandomState;
 use equivalent::Equivalent;
 
 use super::{HashMap, entry_hasher};
-use crate::into_iter::IntoIter;
-use crate::iter::{Iter, IterMut};
+use crate::map::into_iter::IntoIter;
+use crate::map::iter::{Iter, IterMut};
 
 impl<K, V, S: Default> Default for HashMap<K, V, S> {
     #[inline]

@@ -6,7 +6,7 @@ use equivalent::Equivalent;
 
 use super::HashSet;
 use super::iter::{Drain, ExtractIf, Iter};
-use crate::entry_ref::EntryRef;
+use crate::map::entry_ref::EntryRef;
 
 impl<T, S> HashSet<T, S> {
     /// All elements, in no particular order. A whole iteration takes O(capacity).

@@ -3,8 +3,8 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
+use crate::map::{drain, extract_if, into_iter, iter};
 use crate::table::Table;
-use crate::{drain, extract_if, into_iter, iter};
 
 /// Elements of a set, borrowed. See [`HashSet::iter`](crate::HashSet::iter).
 pub struct Iter<'a, T>(pub(super) iter::Keys<'a, T, ()>);

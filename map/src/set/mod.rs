@@ -13,7 +13,7 @@ use std::hash::RandomState;
 pub use algebra::{Difference, Intersection, SymmetricDifference, Union};
 pub use iter::{Drain, ExtractIf, IntoIter, Iter};
 
-use crate::error::TryReserveError;
+use crate::generation::error::TryReserveError;
 use crate::map::HashMap;
 use crate::stats::MapStats;
 

@@ -2,7 +2,7 @@
 
 use super::{Hashing, changing};
 use crate::HashMap;
-use crate::pacing::HOMES_PER_WRITE;
+use crate::table::change::pacing::HOMES_PER_WRITE;
 
 /// Homes evacuated so far, from the first change on.
 fn homes_done<K, V>(map: &HashMap<K, V, Hashing>) -> u64 {

@@ -1,7 +1,7 @@
 //! What std promises about capacity, and what this map promises about shrinking and steps.
 
 use super::{Hashing, changing, doubled, split};
-use crate::pacing::load_limit;
+use crate::table::change::pacing::load_limit;
 use crate::{HashMap, HashSet};
 
 #[test]
@@ -117,13 +117,13 @@ fn removals_shrink_step_by_step_down_to_the_least_size() {
     let mut map = doubled(0..3000, Hashing::Spread);
     let mut largest = 0;
     for key in 0..3000 {
-        let before = map.table.main.slots();
+        let before = map.table.current.generation.slots();
         assert_eq!(map.remove(&key), Some(2 * key));
-        largest = largest.max(before / map.table.main.slots());
+        largest = largest.max(before / map.table.current.generation.slots());
         map.verify();
     }
     assert_eq!(largest, 2, "always by half");
-    let slots = map.table.main.slots();
+    let slots = map.table.current.generation.slots();
     assert!(slots <= 64, "{slots} slots for an empty map");
     assert_eq!(map.stats().shrinks, (4096_u64 / 64).ilog2() as u64 + 1);
 }
@@ -131,12 +131,12 @@ fn removals_shrink_step_by_step_down_to_the_least_size() {
 #[test]
 fn a_map_with_room_asked_for_keeps_it() {
     let mut map = HashMap::with_capacity_and_hasher(1000, Hashing::Spread);
-    let slots = map.table.main.slots();
+    let slots = map.table.current.generation.slots();
     for key in 0..900_u64 {
         map.insert(key, key);
     }
     map.retain(|_, _| false);
-    assert_eq!((map.table.main.slots(), changing(&map)), (slots, false));
+    assert_eq!((map.table.current.generation.slots(), changing(&map)), (slots, false));
     map.shrink_to(100);
     assert_eq!(map.capacity(), 112);
     map.reserve(500);
@@ -154,13 +154,13 @@ fn a_map_told_not_to_shrink_only_grows() {
     let mut map = doubled(0..3000, Hashing::Spread);
     map.set_auto_shrink(false);
     while map.rehash_step(100) > 0 {}
-    let slots = map.table.main.slots();
+    let slots = map.table.current.generation.slots();
     map.retain(|&key, _| key < 2);
     map.remove(&0);
-    assert_eq!(map.table.main.slots(), slots);
+    assert_eq!(map.table.current.generation.slots(), slots);
     map.set_auto_shrink(true);
     map.remove(&1);
-    assert!(map.table.main.slots() < slots);
+    assert!(map.table.current.generation.slots() < slots);
 }
 
 #[test]
@@ -173,7 +173,11 @@ fn churn_at_constant_length_stays_at_constant_size() {
             map.remove(&(key - 400));
         }
         assert_eq!(map.len(), 400);
-        assert!(map.table.main.slots() <= 1024, "{hashing:?}: {} slots", map.table.main.slots());
+        assert!(
+            map.table.current.generation.slots() <= 1024,
+            "{hashing:?}: {} slots",
+            map.table.current.generation.slots()
+        );
         map.verify();
     }
 }
@@ -189,13 +193,13 @@ fn tombstones_are_shed_at_the_same_size() {
         map.remove(&key);
     }
     // Keys whose home is the empty rest of the 128 slots use it up.
-    let tombstones = load_limit(128) - map.len() - map.table.growth_left;
+    let tombstones = load_limit(128) - map.len() - map.table.current.growth_left();
     assert!(tombstones > 50, "{tombstones}");
     for key in 0..30 {
         map.insert(112 + 128 * key, 0);
         map.verify();
     }
-    assert_eq!(map.table.main.slots(), 128);
+    assert_eq!(map.table.current.generation.slots(), 128);
     assert_eq!((map.stats().same_size_grows, map.stats().grows), (1, 0));
     assert_eq!(map.len(), 50);
 }
@@ -223,7 +227,7 @@ fn the_change_ends_before_the_new_table_is_full() {
     let mut map = HashMap::with_hasher(Hashing::Spread);
     for key in 0..20_000_u64 {
         let before = changing(&map);
-        let limit = load_limit(map.table.main.slots());
+        let limit = load_limit(map.table.current.generation.slots());
         map.insert(key, key);
         if !before && changing(&map) {
             assert_eq!(map.len(), limit + 1, "a change starts at the limit, not earlier");
@@ -259,7 +263,7 @@ fn reservations_of_all_sizes_hold_in_all_states() {
             map.reserve(reserved as usize);
             let capacity = map.capacity();
             assert!(capacity >= map.len() + reserved as usize, "{start} and {reserved}");
-            let slots = map.table.main.slots();
+            let slots = map.table.current.generation.slots();
             for key in 1000..1000 + reserved {
                 map.insert(key, key);
                 // As in hashbrown it rises where a tombstone is used again.
@@ -267,7 +271,7 @@ fn reservations_of_all_sizes_hold_in_all_states() {
             }
             // Within the capacity no reservation does anything.
             map.reserve(map.capacity() - map.len());
-            assert_eq!(map.table.main.slots(), slots, "{start} and {reserved}");
+            assert_eq!(map.table.current.generation.slots(), slots, "{start} and {reserved}");
             map.verify();
         }
     }
@@ -324,10 +328,10 @@ fn a_clone_from_uses_memory_again_and_keeps_the_name() {
         let source = split(part);
         let mut map = HashMap::with_capacity_and_hasher(200, Hashing::Spread).named("target of a clone");
         map.extend((0..112).map(|key| (key, 0)));
-        assert_eq!(map.table.main.slots(), source.table.main.slots());
-        let tags = map.table.main.tags();
+        assert_eq!(map.table.current.generation.slots(), source.table.current.generation.slots());
+        let tags = map.table.current.generation.tags();
         map.clone_from(&source);
-        assert_eq!(map.table.main.tags(), tags, "the same memory");
+        assert_eq!(map.table.current.generation.tags(), tags, "the same memory");
         assert_eq!((&map, map.capacity(), changing(&map)), (&source, source.capacity(), true));
         assert_eq!(map.stats().name, "target of a clone");
         let row = crate::map_stats().into_iter().find(|row| row.name == "target of a clone").unwrap();

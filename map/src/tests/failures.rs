@@ -4,42 +4,11 @@
 //! It also shows that maps work where ebbtide is not the global allocator.
 #![allow(unsafe_code, reason = "implements a global allocator")]
 
-use core::cell::Cell;
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use super::{Hashing, changing, doubled, split};
+use crate::generation::failures::{arm, disarm, has_failed, is_due};
 use crate::{HashMap, TryReserveError};
-
-thread_local! {
-    /// Allocations of this thread until one fails; 0 for never.
-    static FUSE: Cell<u32> = const { Cell::new(0) };
-    /// Whether those after it fail as well.
-    static LASTS: Cell<bool> = const { Cell::new(false) };
-    /// Whether one failed.
-    static FAILED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// From now on allocation number `fuse` fails, alone or with those after it.
-fn arm(fuse: u32, lasts: bool) {
-    LASTS.set(lasts);
-    FUSE.set(fuse);
-}
-
-/// No allocation fails any more. Returns whether one did.
-fn disarm() -> bool {
-    FUSE.set(0);
-    FAILED.replace(false)
-}
-
-/// Whether this allocation has to fail.
-pub(crate) fn is_due() -> bool {
-    let left = FUSE.get();
-    if left > 1 || (left == 1 && !LASTS.get()) {
-        FUSE.set(left - 1);
-    }
-    FAILED.set(FAILED.get() || left == 1);
-    left == 1
-}
 
 struct Failing;
 
@@ -96,7 +65,7 @@ fn reserving_reports_each_failure_and_loses_nothing() {
             match outcome {
                 Ok(()) => assert!(map.capacity() >= map.len() + additional),
                 Err(error) => {
-                    assert!(FAILED.get(), "it failed for no reason");
+                    assert!(has_failed(), "it failed for no reason");
                     assert!(matches!(error, TryReserveError::AllocError { .. }), "{error:?}");
                 }
             }

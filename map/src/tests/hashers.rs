@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::{Hashing, changing, doubled};
-use crate::pacing;
+use crate::table::change::pacing;
 use crate::{HashMap, HashSet};
 
 /// Hashes that differ each time, and equality that depends on the weather.
@@ -155,7 +155,7 @@ fn one_iteration_into_another_map_stays_linear() {
 
 /// Windows that a lookup of a missing key passes, in hundredths, on average over all homes.
 fn windows_per_probe<K, V>(map: &HashMap<K, V, Hashing>) -> usize {
-    let main = &map.table.main;
+    let main = &map.table.current.generation;
     let windows: usize = (0..main.slots()).map(|home| windows_from(main, home)).sum();
     windows * 100 / main.slots()
 }

@@ -4,7 +4,7 @@ mod acts;
 mod bounds;
 mod contracts;
 mod drops;
-pub(crate) mod failures;
+mod failures;
 mod fuses;
 mod hashers;
 mod lies;

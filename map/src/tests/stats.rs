@@ -181,12 +181,16 @@ fn keys_in_old(map: &Map) -> BTreeSet<u64> {
 impl Naive {
     /// Does `act`, which must not both end a change and begin one.
     fn watch(&mut self, map: &mut Map, act: impl FnOnce(&mut Map)) {
-        let (tags, slots, in_old) = (map.table.main.tags(), map.table.main.slots(), keys_in_old(map));
+        let (tags, slots, in_old) =
+            (map.table.current.generation.tags(), map.table.current.generation.slots(), keys_in_old(map));
         let (was_changing, keys) = (changing(map), map.keys().copied().collect::<BTreeSet<_>>());
         act(map);
-        let moved_whole = slots > 0 && map.table.main.tags() != tags && !was_changing && !changing(map);
+        let moved_whole =
+            slots > 0 && map.table.current.generation.tags() != tags && !was_changing && !changing(map);
         // A new bucket array is made before the other one is given back.
-        self.allocations += u64::from(map.table.main.tags() != tags && map.table.main.slots() > 0);
+        self.allocations += u64::from(
+            map.table.current.generation.tags() != tags && map.table.current.generation.slots() > 0,
+        );
         let left = keys_in_old(map);
         let gone = if moved_whole { keys } else { in_old };
         self.entries +=
@@ -220,7 +224,7 @@ impl Naive {
             assert_eq!((stats.old_bytes, stats.retired_bytes), (0, 0));
         }
         assert_eq!(stats.arena_bytes, stats.live_bytes + stats.old_bytes + stats.retired_bytes);
-        assert_eq!(stats.live_bytes, map.table.main.bytes() as u64);
+        assert_eq!(stats.live_bytes, map.table.current.generation.bytes() as u64);
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) type Package = (&'static str, &'static [&'static str]);
 /// Every package with a library or a program of more than one file.
 pub(crate) const PACKAGES: &[Package] = &[
     ("alloc/src", &["release", "inspect", "cache", "spans", "pages", "space", "os", "base"]),
+    ("map/src", &["impls", "set", "map", "table", "generation", "stats"]),
     ("runtime/src", &["start", "testing", "governor", "events", "kernel", "policy"]),
     ("runtime/cli/src", &["demo", "command"]),
     ("tests/src", &[]),
