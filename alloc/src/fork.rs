@@ -1,9 +1,9 @@
 //! Forks: the child of a threaded program finds the heap whole and every lock free.
 //!
 //! Before a fork the forking thread takes all locks but those of thread caches, in their order, so no other thread
-//! is in the midst of a change. What the caches of threads that the child lacks hold stays with them: such a thread
+//! is in the middle of a change. Slots in the caches of threads that the child lacks are lost to it: such a thread
 //! may have been stopped anywhere in its fast path. Their thread locals are gone, so a release must not reach for them.
-//! The caller's own cache gets the number that its thread has in the child.
+//! The caller's own cache gets the thread id that its owner has in the child.
 //!
 //! # Handlers of others
 //! Ours are registered by a constructor that runs before those of a program ([`watch`]). libc calls handlers that
@@ -14,8 +14,8 @@
 //!
 //! # Ways to make a process that run no handlers
 //! - `vfork`, `posix_spawn` and `clone` with `CLONE_VM`: the child works on its parent's memory until it executes another
-//!   program, in place of the thread that made it, which sleeps. It may allocate and free. If it is killed in the midst
-//!   of that, a lock stays taken in the parent.
+//!   program, in place of the thread that made it, which sleeps. It may allocate and free. If it is killed inside
+//!   such a call, a lock stays taken in the parent.
 //! - `_Fork`, and `clone`, `clone3` or `fork` as bare system calls: if the parent has one thread, the child is a whole
 //!   program. Its first thread goes on with its cache, which releases of other threads leave alone, since they see that the
 //!   cache's owner is of another process. If the parent has more threads, a lock that one of them held stays taken, and
@@ -43,9 +43,10 @@ extern "C" fn at_start() {
     watch();
 }
 
-// A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and first after it: those of others then find all locks
-// free. Constructors run in the order of the numbers that their sections end in; a program's own begin at 101. Where
-// this does not run, the first thread that comes for a cache registers them.
+// A plugin must be pinned before anything can unload it. Handlers that are registered first run last before a fork and
+// first after it: those of others then find all locks free. Constructors run in the order of the numbers that their
+// sections end in; a program's own begin at 101. Where this does not run, the first thread that takes a cache registers
+// them.
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 #[used]
 // SAFETY: the loader calls each pointer in this section once, as a C function whose arguments may be ignored, when libc
@@ -113,7 +114,7 @@ pub(crate) fn in_child() {
 }
 
 impl<O: Os> Heap<O> {
-    /// Takes all locks that do not belong to one thread, unless the caller is in the midst of a fork and has them.
+    /// Takes all locks that do not belong to one thread, unless the caller is inside a fork and has them.
     pub(crate) fn lock_all(&self) {
         if !is_forking() {
             self.releases.lock().lock_for_fork(self.os());

@@ -1,7 +1,7 @@
 //! Which locks of the heap are held right now: for watchdogs, which must say why a program hangs.
 //!
 //! Takes no lock, allocates nothing, and makes no system call, so a signal handler may call it whatever the thread that
-//! it interrupted was doing. Each answer is of its own moment: a lock that is named may be free again.
+//! it interrupted was doing. The locks are read one after the other: one that is reported may be free again.
 
 use core::fmt;
 

@@ -18,13 +18,13 @@
 //! ```
 //!
 //! ## Layers
-//! Each uses only those below it: `global` -> `thread`, `magazine` -> `central` -> `span` -> `page_heap`, `zone` ->
-//! `segment` -> `os`. `large` and `region` stand on the page heap; `release`, `snapshot` and `verify` read all of it.
-//! Linux only, with pages of 4 to 64 KiB.
+//! Each folder uses only those below it: `release` -> `inspect` -> `cache` -> `spans` -> `pages` -> `space` -> `os` ->
+//! `base`. Files directly in `src` put them together: the `GlobalAlloc` face, the static heap, regions, the locks around a
+//! fork. Linux only, with pages of 4 to 64 KiB.
 //!
 //! ## Misuse
-//! A double free, an address that was not allocated here, and a large block freed in its midst end the process with one
-//! line on stderr and an abort, where a slow path sees them: when a thread's cache gives slots back to their spans, and
+//! A double free, an address that was not allocated here, and a large block freed by an address inside it end the
+//! process with one line on stderr and an abort, where a slow path sees them: when a thread cache is flushed, and
 //! whenever a block above 32 KiB is freed. The line names the address, the size class, and the state of the span:
 //!
 //! ```text
@@ -195,8 +195,8 @@ pub fn usage() -> Usage {
     HEAP.usage()
 }
 
-/// Calls `visit` for the resident pages that regions with an owner retired or left, if nobody has used them since: what
-/// a release could give back of each owner's past. The same owner comes up many times.
+/// Calls `visit` for the resident pages that regions with an owner retired, or left when they were dropped, and that
+/// nothing has used since: what a release could give back, by owner. An owner is visited once for each row of pages.
 ///
 /// O(heap / 64 KiB), without stopping anybody.
 ///
@@ -224,7 +224,7 @@ pub fn each_kept(mut visit: impl FnMut(Kept)) {
 /// assert_eq!(ebbtide_alloc::verify(), Ok(()));
 /// ```
 pub fn verify() -> Result<(), HeapError> {
-    // What a release took of the caller's cache is not in it any more.
+    // Drops the entries that a release stole from the caller's cache.
     local::mend();
     HEAP.verify(local::own_cache())
 }

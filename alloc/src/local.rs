@@ -1,7 +1,7 @@
-//! The calling thread's cache: where it is, and whose.
+//! The thread local that points to the calling thread's cache.
 //!
-//! A thread local of a plain pointer without a destructor: reading it is one move. A release may point it at the cache
-//! that has and takes nothing; the owner's next slow path points it back.
+//! A plain pointer without a destructor: reading it is one move. A release may point it to a closed cache, whose
+//! magazines are empty and full at once; the owner's next slow path points it back.
 
 #![allow(unsafe_code, reason = "thread caches are reached through a raw pointer")]
 
@@ -15,11 +15,11 @@ use crate::os::Os;
 thread_local! {
     /// What the fast path uses.
     static CACHE: AtomicPtr<ThreadCache> = const { AtomicPtr::new(ThreadCache::no_cache()) };
-    /// The cache that this thread took.
+    /// The cache that this thread owns.
     static HOME: Cell<Option<&'static ThreadCache>> = const { Cell::new(None) };
 }
 
-/// The cache of this thread, or one that holds nothing and takes nothing.
+/// The cache of this thread, or a closed one.
 #[inline(always)]
 pub(crate) fn cache() -> &'static ThreadCache {
     // A pop or push that comes after another one reads the pointer after it: see `magazine`. No instruction.
@@ -30,7 +30,8 @@ pub(crate) fn cache() -> &'static ThreadCache {
     unsafe { &*cache }
 }
 
-/// Takes note of what a release took of a cache that it turned its owner away from. The owner holds the lock.
+/// Attaches the calling thread to its cache again: drops the entries that a release stole, and points the thread local
+/// back. The caller holds the lock.
 pub(crate) fn come_back(cache: &ThreadCache) {
     cache.mend();
     point_to(core::ptr::from_ref(cache).cast_mut());
@@ -41,13 +42,13 @@ pub(crate) fn point_to(cache: *mut ThreadCache) {
     CACHE.with(|pointer| pointer.store(cache, Ordering::Relaxed));
 }
 
-/// Says that a cache is the calling thread's. The caller holds its lock.
+/// Makes the calling thread the owner of a cache. The caller holds its lock.
 pub(crate) fn own(cache: &ThreadCache) {
     let mark = HEAP.os().mark_thread();
     CACHE.with(|pointer| cache.belongs_to(mark, core::ptr::from_ref(pointer).cast_mut()));
 }
 
-/// The child of a fork: the one thread that goes on has another number.
+/// In the child of a fork: the cache's owner gets the thread id that it has there.
 pub(crate) fn renew() {
     if let Some(cache) = HOME.get() {
         let _busy = cache.lock.lock(HEAP.os());
@@ -55,7 +56,7 @@ pub(crate) fn renew() {
     }
 }
 
-/// Takes note of what a release took from the caller's cache.
+/// As [`come_back`], for the caller's cache, if it has one.
 pub(crate) fn mend() {
     if let Some(cache) = HOME.get() {
         let _busy = cache.lock.lock(HEAP.os());
@@ -63,12 +64,12 @@ pub(crate) fn mend() {
     }
 }
 
-/// The cache that this thread took.
+/// The cache that this thread owns.
 pub(crate) fn own_cache() -> Option<&'static ThreadCache> {
     HOME.get()
 }
 
-/// The thread has taken a cache, or has none any more.
+/// Sets the cache that this thread owns.
 pub(crate) fn set_own_cache(cache: Option<&'static ThreadCache>) {
     HOME.set(cache);
 }

@@ -104,8 +104,8 @@ impl Region {
         HEAP.pages().zero_arena(&self.0, &range);
     }
 
-    /// Names who has this region, by a number of the caller's choice that is not 0. [`each_kept`](crate::each_kept) then
-    /// tells whose the pages are that the region retires, and those that it leaves, until they are used again. O(1).
+    /// Sets the owner of this region, a number of the caller's choice that is not 0. [`each_kept`](crate::each_kept) then
+    /// attributes to it the pages that the region retires or leaves behind, until they are used again. O(1).
     pub fn set_owner(&self, owner: u32) {
         if let Some(run) = HEAP.segments().unit_of(self.0.base.as_ptr() as usize) {
             HEAP.segments().meta(run).set_owner(owner);

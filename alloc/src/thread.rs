@@ -1,7 +1,7 @@
 //! Slow paths of the calling thread: its cache is made at first use, refilled, flushed, and emptied when the thread ends.
 //!
-//! The end of a thread is told by a pthread key, whose destructor runs after those of Rust's thread locals. What is
-//! allocated or freed after it goes straight to the spans.
+//! The destructor of a pthread key runs when a thread ends, after those of Rust's thread locals. Later allocations and
+//! frees of the thread go straight to the spans.
 
 #![allow(unsafe_code, reason = "the destructor of a pthread key")]
 
@@ -33,9 +33,9 @@ fn attach() -> Option<&'static ThreadCache> {
     if cache().is_past() {
         return None;
     }
-    // What the calls below allocate must not come here again.
+    // An allocation in the calls below must not recurse into this one.
     point_to(ThreadCache::past_cache());
-    // Without a word at the thread's end its cache would be lost: then it gets none.
+    // Without a destructor at the thread's end its cache would leak: then it gets none.
     let watched = HEAP.os().watch_thread_exit(at_end);
     HEAP.os().prepare_barrier();
     if HEAP.caches.enter() {
@@ -76,7 +76,7 @@ pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
     if counted.is_none() {
         HEAP.sound(HEAP.caches.give_one(class, slot));
     }
-    // The totals are cache lines that other threads write: they are looked at when this one has.
+    // Other threads write the cache lines of the totals: they are read only when this thread has just written them.
     if counted != Some(false) {
         HEAP.check_idle();
     }
@@ -96,7 +96,7 @@ unsafe extern "C" fn at_end(_value: *mut c_void) {
     exit();
 }
 
-/// The thread ends: its cache goes to the next one.
+/// Flushes the cache of a thread that ends, and puts it back for another one.
 pub(crate) fn exit() {
     let old = own_cache();
     set_own_cache(None);

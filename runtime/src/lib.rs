@@ -262,15 +262,15 @@ pub fn policy() -> Policy {
 /// - a release by policy or limit, and a crossing: on the thread whose free or allocation brought it about, so **inside
 ///   that call**, or on the background thread, which has a stack of 1 MiB and all signals blocked;
 /// - a change of a map: on the thread that wrote to it, which has the map borrowed, and the shard of a concurrent map
-///   locked. Unnamed maps are only told of when the change took long enough to be timed (tables above some KiB).
+///   locked. Unnamed maps have events only for changes that took long enough to be timed (tables above some KiB).
 ///
 /// No lock of ebbtide's allocator is held, so a callback may allocate, free, log, and call any function of this crate.
 /// But the *program's* locks may be held: a callback that waits for a lock which some thread holds while it frees memory
 /// can wait for ever. Counters, channels and `try_lock` are safe. It may also run while a thread ends, when thread
 /// locals are gone, or before `main`. It should be short: the thread waits for it.
 ///
-/// A callback does not hear of what it causes itself, on its own thread: these events are counted by
-/// [`dropped_events`]. Only the last crossing of the limit among them is told afterwards. A callback may subscribe and
+/// A callback is not called for events that it causes itself, on its own thread: [`dropped_events`] counts these. Only the
+/// last crossing of the limit among them is delivered afterwards. A callback may subscribe and
 /// unsubscribe, itself included.
 ///
 /// The child of a fork keeps the subscriptions. If the fork was made in a callback, the child's copy of the call goes on,

@@ -1,8 +1,8 @@
 //! The measures of the heap as types: OS pages, units, and indices of units.
 //!
 //! A page is what is accounted, and what madvise works on where the kernel has pages of 4 KiB. Where these are larger,
-//! only whole pages of the kernel, each a group of ours, ever reach it. A unit is what the page heap hands out. Neither is ever mixed with a bare
-//! count of bytes.
+//! only whole pages of the kernel, each a group of ours, ever reach it. A unit is what the page heap hands out. Neither is
+//! ever mixed with a bare count of bytes.
 
 use static_assertions::const_assert;
 

@@ -6,11 +6,11 @@
 //!
 //! # Who may touch what
 //! The owner pops and pushes without a lock, as long as its thread local points to the cache. Everything else, by
-//! the owner or by a release, holds the cache's lock. A release takes slots from the caches of threads that go on:
+//! the owner or by a release, holds the cache's lock. A release steals slots from the caches of running threads:
 //! 1. under the lock, so that the owner is in none of its slow paths, it points the owner's thread local to a closed cache;
 //! 2. without any lock, it has every running thread pass a memory barrier. From now on, as long as the thread local
 //!    points elsewhere, no new pop or push begins on the cache, and at most *one* is under way: that which had read the
-//!    thread local before, of a thread that was interrupted in the midst of it, perhaps;
+//!    thread local before, perhaps of a thread that was preempted inside it;
 //! 3. under the lock again it looks whether the thread local still points elsewhere (`detached`). If not, the owner has been
 //!    in a slow path since, and the release leaves the cache alone. If so, it has not: only its slow paths point it back;
 //! 4. the one pop or push reads or writes the top of one stack, so from each stack all entries below the top are the
@@ -35,7 +35,7 @@ use crate::space::size_class::{CLASSES, MAGAZINE_SLOTS, SizeClass};
 /// Slots that a new magazine may hold: small, so that a thread that lives shortly takes little.
 const FIRST_CAPACITY: u32 = 16;
 
-/// What one cache keeps from the heap's count of bytes handed out is less than this.
+/// A cache batches its updates of the heap's total of bytes handed out: what it owes is less than this.
 const MOST_DRIFT: usize = 32 * 1024;
 
 /// A stack of free slots of one class.
@@ -359,8 +359,8 @@ impl ThreadCache {
         SizeClass::all().map(|class| held(class) as u64).sum()
     }
 
-    /// Counts bytes handed out, or taken back if below zero. Returns what is due to the heap's count: so little is kept
-    /// here that the count's cache line does not go to and fro at each refill. The caller holds the lock.
+    /// Counts bytes handed out, or taken back if below zero. Returns what to add to the heap's total, in batches: else the
+    /// total's cache line would bounce at each refill. The caller holds the lock.
     pub(crate) fn count_handed(&self, bytes: isize) -> isize {
         let drift = self.drift.get() + bytes;
         let due = drift.unsigned_abs() >= MOST_DRIFT;
@@ -368,7 +368,7 @@ impl ThreadCache {
         if due { drift } else { 0 }
     }
 
-    /// Takes what the heap's count has not got yet. The caller holds the lock.
+    /// Takes what the cache owes to the heap's total. The caller holds the lock.
     pub(crate) fn settle_drift(&self) -> isize {
         self.drift.replace(0)
     }

@@ -1,6 +1,7 @@
-//! Thread caches: a stack of free slots for each size class and thread, so that most allocations and frees meet nobody.
+//! Thread caches: a stack of free slots for each size class and thread, so that most allocations and frees touch
+//! nothing that is shared.
 //!
-//! [`Caches`] owns all caches of the heap, whether threads have them or not, and the spans below.
+//! [`Caches`] owns all caches of the heap, with or without an owner, and the spans below.
 
 pub(crate) mod magazine;
 mod refill;
@@ -47,7 +48,7 @@ impl<O: Os> Caches<O> {
         self.spans.counters()
     }
 
-    /// A thread comes for its first cache. True for the first of all.
+    /// Called when a thread takes its first cache. True for the first thread of all.
     pub(crate) fn enter(&self) -> bool {
         self.sharing.enter(&self.registry, self.os())
     }

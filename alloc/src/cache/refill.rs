@@ -8,7 +8,7 @@ use crate::space::misuse::Misused;
 use crate::space::size_class::SizeClass;
 use crate::space::span::Access;
 
-/// Slots and bytes that one refill fetches at most: what a thread may never use stays within bounds.
+/// Most slots and bytes of one refill: bounds what a thread fetches and never uses.
 const MAX_REFILL: usize = 256;
 const MAX_REFILL_BYTES: usize = 16 * 1024;
 
@@ -49,8 +49,8 @@ impl<O: Os> Caches<O> {
         let magazine = cache.magazine(class);
         let access = self.sharing.access();
         if !magazine.is_open() && cache.current(class).is_nil() {
-            // A thread that frees before it allocates has the slot from another one, which may use its neighbours:
-            // to use it again here would have the two share cache lines.
+            // A thread that frees before it allocates has the slot from another thread, which may use its neighbours.
+            // To hand it out here would be false sharing.
             cache.open(class);
             self.spans.flush(class, &[slot], access)?;
             ThreadCache::count(&cache.frees, 1);

@@ -12,14 +12,14 @@ use crate::space::span::Access;
 
 /// The first thread is alone.
 const ALONE: u8 = 0;
-/// Somebody else has come. The first thread may still be in a slow path that it began alone.
+/// Another thread has entered. The first one may still be in a slow path that it began alone.
 const ENTERED: u8 = 1;
 /// Nobody is alone.
 const SHARED: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Sharing {
-    /// Whether a first thread came for a cache.
+    /// Whether any thread has taken a cache.
     begun: AtomicBool,
     state: AtomicU8,
 }
@@ -44,7 +44,7 @@ impl Sharing {
         self.state.store(SHARED, Ordering::Relaxed);
     }
 
-    /// A thread comes for its first cache. True for the first of all.
+    /// Called when a thread takes its first cache. True for the first thread of all.
     pub(crate) fn enter<O: Os>(&self, registry: &Registry, os: &O) -> bool {
         // Relaxed: the flag stands for itself.
         let first = !self.begun.swap(true, Ordering::Relaxed);

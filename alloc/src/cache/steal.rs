@@ -1,8 +1,8 @@
-//! Takes free slots out of the caches of other threads, busy or asleep, without their help.
+//! Steals free slots from the caches of other threads, running or parked, without their help.
 //!
-//! The protocol, and why it is sound, stands in the head of `magazine.rs`. One slot stays in each stack that holds
-//! any. No lock is held across the barrier, and a cache's lock only for one size class at a time: a thread that comes to
-//! its slow path meanwhile waits for microseconds, even if the release is interrupted now and then.
+//! The head of [`magazine`](super::magazine) has the protocol, and why it is sound. One slot stays in each stack that
+//! holds any. No lock is held across the barrier, and a cache's lock only for one size class at a time: a thread whose slow
+//! path meets the steal waits for microseconds, even if the release is preempted now and then.
 
 #![allow(unsafe_code, reason = "sets a bit in the thread local of another thread")]
 
@@ -15,7 +15,7 @@ use crate::space::size_class::SizeClass;
 use crate::space::span::Access;
 
 impl<O: Os> Caches<O> {
-    /// Gives the slots that other threads' caches hold back to their spans, where that can be done at once.
+    /// Steals from the caches of all other threads and flushes to the spans. Skips a cache whose lock is taken.
     pub(crate) fn steal_from_others(&self) -> Result<(), Misused> {
         let mut detached = false;
         for cache in self.registry.all() {
@@ -27,8 +27,8 @@ impl<O: Os> Caches<O> {
         Ok(())
     }
 
-    /// Keeps the owner of a cache from beginning a pop or push on it. False if there is no owner, nothing to take, or
-    /// the owner is in a slow path just now.
+    /// Fences off the owner of a cache: it begins no further pop or push on it. False if there is no owner, nothing to
+    /// steal, or the owner is in a slow path just now.
     fn detach(&self, cache: &ThreadCache) -> Result<bool, Misused> {
         if cache.held_bytes() == 0 {
             return Ok(false);
@@ -46,8 +46,8 @@ impl<O: Os> Caches<O> {
             }
             Life::Unknown => return Ok(false),
         }
-        // The owner may end from here on, if it is one that does not tell, and its thread local go. Then this fails; or
-        // another thread has its stack, and with it a thread local of its own in the same place, to which this does no harm.
+        // The owner may exit from here on without running its key's destructor, and its thread local be unmapped. Then this
+        // fails; or another thread has its stack, and its own thread local in the same place, to which this does no harm.
         // SAFETY: the pointer is the owner's thread local, which was seen to be mapped just now; what a thread finds there with
         // this bit is a closed cache. What else comes to lie there within these few instructions is beyond what can be known.
         if !unsafe { self.os().set_bit(pointer, ThreadCache::CLOSED) } {
@@ -58,7 +58,7 @@ impl<O: Os> Caches<O> {
         Ok(true)
     }
 
-    /// Takes what it may of a cache that was detached before the barrier, unless the owner has come back to it.
+    /// Steals from a cache that was detached before the barrier, unless the owner has attached to it again.
     fn rob(&self, cache: &ThreadCache) -> Result<(), Misused> {
         for class in SizeClass::all() {
             if cache.magazine(class).len() < 2 {
@@ -77,8 +77,8 @@ impl<O: Os> Caches<O> {
         Ok(())
     }
 
-    /// Takes all from a cache whose owner has ended without a word, so that another thread can have it. The caller holds
-    /// its lock. Such a thread came for its cache when libc had already called its last destructor, or ended without
+    /// Drains a cache whose owner exited without running its key's destructor, and puts it back for another thread. The
+    /// caller holds its lock. Such a thread took its cache after libc had called its last destructor, or exited without
     /// libc. Its thread local is gone.
     fn inherit(&self, cache: &ThreadCache) -> Result<(), Misused> {
         cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);

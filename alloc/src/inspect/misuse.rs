@@ -1,8 +1,8 @@
-//! Misuse of the allocator: what was done wrong, the one line that says so, and the end of the process.
+//! Misuse of the allocator: diagnoses it, prints one line, ends the process.
 //!
-//! The paths that find a misuse differ: slow paths find some as they go, the checks of `hardened` find all. Here it is
-//! told what lies at the address. That takes no locks: the process is about to end, and what other threads change
-//! meanwhile makes the line less exact at worst. Nothing here allocates.
+//! Slow paths find some misuse, the checks of `hardened` all of it; both return it as [`Misused`]. This file looks up what
+//! lies at the address. It takes no lock: the process is about to end, and a concurrent change makes the line less exact at
+//! worst. Nothing here allocates.
 
 use core::fmt::{self, Write};
 

@@ -1,4 +1,4 @@
-//! What the heap tells of itself: figures, reports, the check of its invariants, and what was done wrong with it.
+//! Introspection: statistics, the report of a release, the check of all invariants, the pressure hook, misuse.
 
 pub(crate) mod misuse;
 pub(crate) mod pressure;

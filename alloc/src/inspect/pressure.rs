@@ -2,7 +2,7 @@
 //!
 //! Mechanism only: what is too much, and what to do then, is decided above. Two checks, both on slow paths that hold no
 //! lock: idle memory where slots or runs are freed, all memory where pages are taken. Each is a few loads and compares.
-//! The hook runs on the thread that came by, and may allocate. A panic in it ends the process.
+//! The hook runs on the thread whose slow path calls it, and may allocate. A panic in it ends the process.
 
 use crate::base::counters::Counters;
 use crate::base::sync::{AtomicPtr, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ pub(crate) struct Pressure {
     idle_high: AtomicU64,
     /// Resident bytes of heap and tables above which it is called.
     total: AtomicU64,
-    /// What takes the place of that bound while a call of the hook sees to it: others are let go up to here.
+    /// Replaces that bound while the hook works: other threads call it only above this one.
     total_meanwhile: AtomicU64,
     /// A `fn()`, or null.
     hook: AtomicPtr<()>,
@@ -37,15 +37,15 @@ impl Pressure {
         self.hook.store(hook as *mut (), Ordering::Release);
     }
 
-    /// Sets the bounds of idle memory. `0..=u64::MAX` is none.
+    /// Sets the bounds of idle memory. `0..=u64::MAX` means no bounds.
     pub(crate) fn bound_idle(&self, bounds: core::ops::RangeInclusive<u64>) {
         // Relaxed, here and below: a bound seen late delays a check, no more.
         self.idle_low.store(*bounds.start(), Ordering::Relaxed);
         self.idle_high.store(*bounds.end(), Ordering::Relaxed);
     }
 
-    /// Sets the bound of all resident memory, and the one that holds while the hook is called for the first; `u64::MAX` is
-    /// none.
+    /// Sets the bound of all resident memory, and the one that replaces it while the hook works; `u64::MAX` means no
+    /// bound.
     pub(crate) fn bound_total(&self, bounds: core::ops::RangeInclusive<u64>) {
         self.total_meanwhile.store(*bounds.end(), Ordering::Relaxed);
         self.total.store(*bounds.start(), Ordering::Relaxed);

@@ -1,5 +1,5 @@
 //! Threads that allocate and free on the fast path while a release takes from their caches: the protocol of
-//! `magazine.rs`, through the global allocator itself.
+//! `cache/magazine.rs`, through the global allocator itself.
 
 #![allow(unsafe_code, reason = "calls the global allocator")]
 

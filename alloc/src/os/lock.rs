@@ -28,13 +28,13 @@ const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
 static PASSED: AtomicU32 = AtomicU32::new(FREE);
 
 thread_local! {
-    /// How many forks the thread is in the midst of: handlers may fork.
+    /// How many forks the thread is inside of: handlers may fork.
     static FORKS: Cell<u32> = const { Cell::new(0) };
     /// How many guards it has. Not counted in a release build.
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Whether the calling thread is in the midst of a fork, so that it has all locks but the caches'.
+/// Whether the calling thread is inside a fork, so that it has all locks but the caches'.
 pub(crate) fn is_forking() -> bool {
     FORKS.get() > 0
 }

@@ -373,8 +373,8 @@ fn in_child(work: impl FnOnce()) -> bool {
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
     }
-    // SAFETY: without flags the child has a copy of everything. It makes system calls alone, and ends by one. No signal
-    // tells of its end, so nothing but the call below waits for it.
+    // SAFETY: without flags the child has a copy of everything. It makes system calls alone, and ends by one. Its end
+    // raises no signal, so nothing but the call below waits for it.
     let child = checked(|| unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) });
     if child == Ok(0) {
         // SAFETY: these calls take no pointers; the second does not return. Where the filter has it end otherwise, it has.

@@ -1,12 +1,13 @@
 //! Threads and forks: which thread is which, when one ends, and the functions to call around a fork.
 //!
-//! Which thread took a cache is told by three numbers, a [`ThreadMark`]: its process, its thread id, and the address of
-//! its robust list, which libc registers with the kernel for each thread and keeps beside the thread locals. The kernel
+//! Three numbers identify the owner of a cache, a [`ThreadMark`]: its process, its thread id, and the address of its
+//! robust list, which libc registers with the kernel for each thread and keeps beside the thread locals. The kernel
 //! forgets that address when the thread exits, before it clears the word on which libc waits to unmap or reuse the
 //! thread's stack. So as long as get_robust_list(2) names the address, the thread's stack and thread locals are mapped.
 //! A thread id that is used again has another list, or else the same stack: then the thread locals are there, too, if they
 //! lie beside it, as those of a program and the libraries it is linked with do. Those of a plugin come from malloc. So
-//! what is left to chance: a thread that ended without a word, whose number *and* stack another thread has, in a plugin.
+//! one case is left to chance: a thread of a plugin that exited without running its key's destructor, and whose thread id
+//! *and* stack another thread has.
 //!
 //! Invariant: errno is after each call what it was before.
 
@@ -25,7 +26,7 @@ use crate::base::sync::{AtomicBool, AtomicU32, Ordering};
 /// What the process has registered with libc.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// The key whose destructor tells of a thread's end, plus one. 0: not yet made; `u32::MAX`: refused.
+    /// The key whose destructor runs when a thread ends, plus one. 0: not yet made; `u32::MAX`: refused.
     exit_key: AtomicU32,
     /// Whether the functions around forks are registered.
     forks: AtomicBool,

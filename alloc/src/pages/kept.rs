@@ -1,4 +1,4 @@
-//! Whose the idle pages are that regions left resident.
+//! Attributes idle resident pages to the owners of the regions that left them.
 //!
 //! Invariant: a free unit with an owner was last used by a region of this owner. No locks: a walk sees a run that changes
 //! meanwhile as it was or as it is, as a snapshot does.
@@ -8,20 +8,20 @@ use crate::base::units::{PAGE, PageMask, UnitIndex};
 use crate::os::Os;
 use crate::space::unit_table::RunKind;
 
-/// Idle pages in a row that a region of some owner left resident.
+/// Adjacent idle pages that a region of one owner left resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kept {
-    /// What [`Region::set_owner`](crate::Region::set_owner) said.
+    /// The number given to [`Region::set_owner`](crate::Region::set_owner).
     pub owner: u32,
     /// How many bytes of them may be resident: never 0.
     pub bytes: u64,
-    /// Whether the region lives and retired them. Otherwise it is gone and they are free memory, for anybody to use.
+    /// Whether the region is alive and retired them. Otherwise it was dropped, and they are free memory for any use.
     pub lives: bool,
 }
 
 impl<O: Os> Pages<O> {
-    /// Has each unit of a region remember the owner, before the region is freed.
+    /// Writes the owner of a region to each of its units, before the region is freed.
     pub(crate) fn leave_owner(&self, run: UnitIndex) {
         let head = self.segments().meta(run);
         let owner = head.owner();

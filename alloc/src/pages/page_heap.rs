@@ -1,7 +1,7 @@
 //! The page heap: runs of units for spans, large blocks and regions.
 //!
-//! Takes the shortest free run that fits, the lowest of these, and only then fresh address space. Freed runs join
-//! their neighbours. All of it works under one lock; no call here gives memory back to the OS.
+//! Best fit: the shortest free run that has room, the lowest of these, and only then fresh address space. Freed runs
+//! coalesce with their neighbours. All of it works under one lock; no call here gives memory back to the OS.
 
 use crate::base::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex};
 use crate::os::Os;

@@ -1,6 +1,6 @@
 //! Large blocks that change size: in place where what lies behind is free, else by moving.
 //!
-//! A block of whole huge pages moves without a copy: the kernel hangs its pages in at the new place, one mapping at a
+//! A block of whole huge pages moves without a copy: mremap(2) moves its pages to the new place, one mapping at a
 //! time. What cannot move is copied. Where the kernel loses the new place on the way, that run is abandoned, and the
 //! block goes to another.
 

@@ -197,7 +197,7 @@ impl Zone {
         (end <= self.limit.0).then_some(UnitIndex(end))
     }
 
-    /// Gives a run back and joins it with free neighbours, with the one behind only if `join_next`.
+    /// Frees a run and coalesces it with free neighbours, with the one behind only if `join_next`.
     pub(crate) fn free<O: Os>(&mut self, space: &Space<O>, run: UnitIndex, join_next: bool) {
         let segments = &space.segments;
         let len = segments.meta(run).len();
@@ -389,14 +389,14 @@ impl Zone {
         Some(())
     }
 
-    /// The tree's idea of its first run at least this long: for `verify`.
+    /// Whether the tree holds a run: for `verify`.
     pub(crate) fn in_tree(&self, segments: &Segments, run: UnitIndex) -> bool {
         let key = (segments.meta(run).len(), run);
         self.free.first_that(&ByLength(segments), |at| (segments.meta(at).len(), at) >= key) == Some(run)
     }
 }
 
-/// The head of the run behind the one at `head`, or the next unit if `head` is none.
+/// The head of the run behind the one at `head`, or the next unit if no run begins at `head`.
 pub(crate) fn next_head(segments: &Segments, head: UnitIndex) -> UnitIndex {
     let meta = segments.meta(head);
     if meta.kind() == RunKind::Body { head.plus(1) } else { head.plus(meta.len().max(1)) }

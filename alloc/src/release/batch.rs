@@ -1,4 +1,4 @@
-//! PageRun on their way to the OS: gathered from many runs, so that one call takes them all.
+//! Batches: ranges of pages gathered from many runs, so that one call gives them all to the OS.
 //!
 //! A call costs about as much as four pages, and on each other processor that runs the program it costs an interrupt.
 //! So ranges are gathered until a call takes [`BATCH_PAGES`], and no more than that: while the kernel works, it keeps
@@ -16,10 +16,10 @@ use crate::pages::Pages;
 
 /// Ranges of one call, at most.
 const RANGES: usize = 256;
-/// PageRun of one call, at most: a fraction of a millisecond of the kernel's time.
+/// Pages of one call, at most: a fraction of a millisecond of the kernel's time.
 pub(super) const BATCH_PAGES: usize = 1024;
 
-/// PageRun in a row, of one segment.
+/// Pages in a row, of one segment.
 #[derive(Clone, Copy, Debug)]
 struct PageRun {
     /// The unit in which the first lies.
@@ -202,7 +202,7 @@ impl Batch {
 
     fn left<O: Os>(&mut self, heap: &Pages<O>, pages: &PageRun, resident: u32) {
         let marked = heap.mark_released(pages.unit, &pages.range());
-        // PageRun that were never touched do not leave, though nobody knew that they were not there.
+        // Pages that were never touched are not resident, though they are not marked as released.
         self.released += u64::from(resident).min(marked as u64);
     }
 }

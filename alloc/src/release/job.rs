@@ -34,7 +34,7 @@ pub(super) enum Hold {
     Pinned(UnitIndex),
 }
 
-/// What a release works with. It lives in the heap: whoever frees may have to release, on a small stack.
+/// The buffers of a release. They live in the heap: a release may run inside a free, on a small stack.
 pub(crate) struct Desk {
     pub(super) batch: Batch,
     holds: [Hold; HOLDS],
@@ -195,7 +195,7 @@ impl<'a, O: Os> Job<'a, O> {
         }
     }
 
-    /// Keeps hold of what was gathered from until it has left.
+    /// Adds a hold on a run, until the pages gathered from it have left.
     pub(super) fn hold(&mut self, hold: Hold) {
         let desk = &mut *self.desk;
         desk.holds[desk.held] = hold;
@@ -213,7 +213,7 @@ impl<'a, O: Os> Job<'a, O> {
         }
     }
 
-    /// Has all that was gathered leave, and lets go of the runs it came from.
+    /// Gives all gathered pages to the OS, then ends all holds.
     pub(super) fn settle(&mut self) {
         // SAFETY: everything gathered lies in a run that is held, so nobody reads or writes it.
         unsafe { self.desk.batch.ask(self.caches.spans().pages()) };

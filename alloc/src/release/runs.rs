@@ -54,7 +54,7 @@ impl<O: Os> Job<'_, O> {
         None
     }
 
-    /// Ends a walk over free runs: what it kept apart to find its place is joined.
+    /// Ends a walk over free runs: coalesces the two runs that it kept apart to mark its place.
     pub(super) fn end_walk(&mut self, zone: usize) {
         if let Some(zone) = self.pages().page_heap().zone_mut(zone) {
             zone.join_before(self.segments(), self.cursor);
@@ -62,7 +62,7 @@ impl<O: Os> Job<'_, O> {
         self.cursor = UnitIndex::NIL;
     }
 
-    /// Puts a run that has left among the free ones again. One that begins at `cursor` stays a head.
+    /// Puts a `Leaving` run back into the tree. It does not coalesce with a run that begins at `cursor`.
     pub(super) fn put_back(&self, run: UnitIndex, cursor: UnitIndex) {
         let join_next = run.plus(self.segments().meta(run).len()) != cursor;
         self.pages().page_heap().put(self.pages().space(), run, join_next);

@@ -1,8 +1,8 @@
-//! Misuse of the allocator, as the layers that find it return it. What it comes to is decided at the top.
+//! Misuse of the allocator, as the layer that finds it returns it. The heap itself ends the process for it.
 
 use super::size_class::SizeClass;
 
-/// What was asked of the allocator.
+/// The call that misused the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Free,
@@ -28,7 +28,7 @@ pub(crate) enum Misuse {
 #[must_use]
 pub(crate) struct Misused {
     pub(crate) act: Act,
-    /// `None` where what lies at the address must tell.
+    /// `None`: to be derived from what lies at the address.
     pub(crate) misuse: Option<Misuse>,
     pub(crate) addr: usize,
     /// The class that the layout names; `None` for a large block.

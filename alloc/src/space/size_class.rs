@@ -165,7 +165,7 @@ const fn span_units(size: usize) -> usize {
     units
 }
 
-/// A magazine holds at most 1,024 slots and 128 KiB, but at least four slots.
+/// A magazine holds at most 1,024 slots and 64 KiB, but at least four slots.
 const fn magazine_slots(size: usize) -> usize {
     let slots = 64 * 1024 / size;
     if slots > 1024 {

@@ -54,7 +54,7 @@ impl RunKind {
 #[repr(C)]
 pub(crate) struct UnitMeta {
     kind: AtomicU8,
-    /// A release works on pages of this run without the lock: whoever frees it must leave that to the release.
+    /// A release works on pages of this run without the lock: a free of the run is left to that release.
     pub(crate) pinned: AtomicU8,
     /// Pages that may be resident. All others read as zero.
     resident: AtomicU16,
@@ -73,8 +73,8 @@ pub(crate) struct UnitMeta {
     /// Links of the tree of free runs.
     pub(crate) left: AtomicU32,
     pub(crate) right: AtomicU32,
-    /// Who has or had the unit in a region, as its owner named itself; 0 for nobody. In a region that lives only the
-    /// first unit says so, in free memory each one that nobody has used since.
+    /// The owner of the region that the unit is or was part of, by its number; 0 for none. Set in the first unit of a
+    /// live region, and in each unit of free memory that nothing has used since.
     owner: AtomicU32,
     reserve: AtomicU32,
 }
@@ -173,13 +173,13 @@ impl UnitMeta {
     }
 
     pub(crate) fn set_owner(&self, owner: u32) {
-        // Whoever takes units says that they are nobody's, and most are already.
+        // Units are reset when they are taken, and most have no owner: then nothing is written.
         if self.owner() != owner {
             self.owner.store(owner, Ordering::Relaxed);
         }
     }
 
-    /// Whether the row says no more than a row of zeros does that matters: part of a free run, with nothing resident.
+    /// Whether the row means the same as a row of zeros: part of a free run, with nothing resident.
     pub(crate) fn is_idle(&self) -> bool {
         self.kind() == RunKind::Body && self.released() == PageMask::MAX && self.record_pages() == 0
     }

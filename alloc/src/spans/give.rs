@@ -1,4 +1,4 @@
-//! Gives slots back to their spans, a word of a bitmap at a time, and finds those that are none or free already.
+//! Gives slots back to their spans, a bitmap word at a time. Finds foreign addresses and double frees.
 
 use super::Spans;
 use crate::base::units::{UNIT, UnitIndex};
@@ -45,7 +45,7 @@ impl<O: Os> Spans<O> {
         }
     }
 
-    /// Gives the bits of one word back, and lists or gives up the span where that is due.
+    /// Gives the bits of one word back. Lists a span that was full, and gives up one that is wholly free.
     #[inline]
     pub(crate) fn give_bits(
         &self,

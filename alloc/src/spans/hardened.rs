@@ -25,7 +25,7 @@ struct SlotBit<'a> {
 }
 
 impl<O: Os> Spans<O> {
-    /// Notes that a slot of a magazine or span goes to an owner outside. Null is no slot.
+    /// Sets the live bit of a slot that is handed to the program. Does nothing for null.
     pub(crate) fn hand_out(&self, class: SizeClass, slot: *mut u8) {
         if slot.is_null() {
             return;
@@ -35,7 +35,7 @@ impl<O: Os> Spans<O> {
         debug_assert!(fresh, "{slot:p} was handed out twice, or is no slot");
     }
 
-    /// Checks a free that is about to happen, and notes it.
+    /// Checks a free, and clears the live bit.
     pub(crate) fn take_back(&self, block: *mut u8, layout: Layout) -> Result<(), Misused> {
         match self.is_live(block, layout, |slot| slot.record.live.clear(slot.word, slot.bit)) {
             true => Ok(()),
@@ -43,7 +43,7 @@ impl<O: Os> Spans<O> {
         }
     }
 
-    /// Checks a block whose size is about to change.
+    /// Checks a block before its size changes.
     pub(crate) fn check_live(&self, block: *mut u8, layout: Layout) -> Result<(), Misused> {
         match self.is_live(block, layout, |slot| slot.record.live.look(slot.word) & slot.bit != 0) {
             true => Ok(()),

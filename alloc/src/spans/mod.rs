@@ -90,8 +90,8 @@ impl<O: Os> Spans<O> {
     pub(crate) fn list_span(&self, class: SizeClass, span: UnitIndex) {
         let mut list = self.list_of(class);
         let record = self.segments().span(span);
-        // While this thread came here the span may have been listed, given up and begun anew. If it is full and of this
-        // class now, that stands still under the lock of the class.
+        // Before this thread had the lock, the span may have been listed, given up and begun again for another class. If
+        // it is full and of this class now, it stays so under the lock.
         if record.class_and_state() == (class, SpanState::Full) {
             list.list(self.segments(), class, span);
         }

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 // All orderings are SeqCst: these are slow paths, and who settles the bounds reasons about several variables at once.
 /// Releases under way in this process, whoever asked.
 static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
-/// Releases that were told of.
+/// Releases reported to subscribers.
 static RELEASES: AtomicU64 = AtomicU64::new(0);
 /// Idle bytes that a release by policy was asked for and could not give back.
 static STUCK: AtomicU64 = AtomicU64::new(0);
@@ -30,7 +30,7 @@ pub(super) fn join() {
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
 }
 
-/// The number of a release that is about to be told of, from 1 on.
+/// The number of a release that is about to be reported, from 1 on.
 pub(super) fn next_number() -> u64 {
     RELEASES.fetch_add(1, Ordering::SeqCst) + 1
 }

@@ -11,7 +11,7 @@ use crate::policy::pace;
 use core::time::Duration;
 use ebbtide_alloc::{ReleaseOptions, ReleaseReport};
 
-/// What the background thread is in the midst of: one excess, given back in steps.
+/// The background thread's work in progress: one excess, given back in steps.
 #[derive(Debug, Default)]
 pub(super) struct Campaign {
     /// The steps so far, as one report.

@@ -9,7 +9,7 @@
 //! | `soft_limit.rs` | the limit in force: follows the control group, carries out what it demands |
 //! | `background.rs`, `thread.rs` | the background thread: what it does; started, woken, ended |
 //! | `quiet.rs` | releases that open no file |
-//! | `tell.rs` | what events hear of |
+//! | `tell.rs` | the events of releases and crossings |
 //!
 //! Invariants: after every change, [`settle`] leaves the allocator's retire mode and bounds as the policy and the limit in
 //! force want them; and a release by policy never runs inside, or waits for, another release. Atomics only, no lock:
@@ -160,9 +160,9 @@ fn on_pressure() {
 }
 
 /// A fork copies the settings, which hold on, and books about the parent's past: what it owes, what its looks found in
-/// vain, how long it rests, and what threads are doing that the child does not have. The child begins with clean ones and looks at its
-/// first slow path. Totals since the start go on, and so does what subscribers were told of the limit. Stores to atomics
-/// only.
+/// vain, how long it rests, and what threads are doing that the child does not have. The child begins with clean books and
+/// looks at its first slow path. Totals since the start stay, and so does the side of the limit that subscribers know.
+/// Stores to atomics only.
 pub(crate) fn begin_in_child() {
     books::begin_in_child();
     soft_limit::begin_in_child();

@@ -34,7 +34,7 @@ pub(super) fn reopen() {
     OPENING.store(false, Ordering::SeqCst);
 }
 
-/// In a forked child: what is open tells of the parent. Stores to atomics only.
+/// In a forked child: the open file is the parent's. Stores to atomics only.
 pub(super) fn begin_in_child(traced: bool) {
     STALE.store(traced, Ordering::SeqCst);
     OPENING.store(false, Ordering::SeqCst);

@@ -152,7 +152,7 @@ pub(crate) struct Kept {
     pub(crate) crossing: Option<(Crossing, Standing)>,
 }
 
-/// Does the release that the limit demands now, if any. The caller has entered, and tells of it when it has left.
+/// Does the release that the limit demands now, if any. The caller has entered, and emits the events when it has left.
 pub(crate) fn keep() -> Kept {
     let before = standing();
     if before.limit == limit::NONE {
@@ -298,7 +298,7 @@ mod tests {
         stop(&tree);
     }
 
-    /// A tree in which something happens at the moment before it is looked at, or amid that.
+    /// A tree in which something happens just before it is read, or during that.
     struct Meanwhile<'t> {
         tree: &'t Tree,
         before: &'t dyn Fn(),

@@ -13,7 +13,7 @@ use core::time::Duration;
 // All orderings are SeqCst: rare, and several variables are reasoned about at once.
 static STATE: AtomicU32 = AtomicU32::new(ABSENT);
 static BELL: AtomicU32 = AtomicU32::new(QUIET);
-/// Whether it has been told of something that it has not finished.
+/// Whether it was rung for work that it has not finished.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
 std::thread_local! {
@@ -63,7 +63,7 @@ fn start(work: fn()) -> bool {
     }
 }
 
-/// Whether there is none that watches over idle memory, though there could be.
+/// Whether no thread watches over idle memory, though one could be started.
 pub(super) fn is_absent() -> bool {
     STATE.load(Ordering::SeqCst) == ABSENT
 }
@@ -107,7 +107,7 @@ pub(super) fn sleep(time: Option<Duration>) {
     kernel::wait(&BELL, QUIET, time);
 }
 
-/// All that it was told of is done.
+/// All work that it was rung for is done.
 pub(super) fn is_done() {
     BUSY.store(false, Ordering::SeqCst);
 }

@@ -112,7 +112,7 @@ impl Limiter {
         }
     }
 
-    /// Whether the limit was crossed. Back below is only who is below the trigger, so one is not told of it twice.
+    /// Whether the limit was crossed. Hysteresis: memory is below again only once it is below the trigger.
     pub(crate) fn crossing(&mut self, at: Standing) -> Option<Crossing> {
         let above = if self.above { at.total > trigger(at.limit) } else { at.total > at.limit };
         if above == self.above {
@@ -131,12 +131,12 @@ impl Limiter {
         }
     }
 
-    /// The total above which those look who find another thread at work: the limit, as long as it is kept.
+    /// The total above which a thread that finds another one at work looks too: the limit, as long as it holds.
     pub(crate) fn hard_bound(at: Standing) -> u64 {
         if at.total <= at.limit { at.limit } else { NONE }
     }
 
-    /// The idle bytes above which to look again. As long as the limit is kept they are nobody's concern.
+    /// The idle bytes above which to look again. No bound as long as the limit holds.
     pub(crate) fn idle_bound(&self, at: Standing) -> u64 {
         if at.limit == NONE || (at.total <= at.limit && !self.above) {
             return NONE;
