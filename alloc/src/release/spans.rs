@@ -74,8 +74,11 @@ impl<O: Os> Job<'_, O> {
     fn give_back_words(&mut self, span: UnitIndex, class: SizeClass, words: &[u64; MAX_WORDS]) -> bool {
         let record = self.segments().span(span);
         for (word, mask) in words.iter().enumerate().filter(|(_, mask)| **mask != 0) {
-            let given = self.spans().give_bits(class, span, word, *mask, Access::Shared);
-            self.note_misuse(given);
+            let twice = self.spans().give_bits(class, span, word, *mask, Access::Shared);
+            if twice != 0 {
+                let misused = self.spans().bits_misused(class, span, word, twice);
+                self.note_misuse(Err(misused));
+            }
         }
         let room = record.has_room(class.geometry());
         // Slots that were taken and given back for nothing may have been the last when the owner let go.

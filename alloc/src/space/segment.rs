@@ -134,6 +134,12 @@ impl Segments {
         }
     }
 
+    /// As [`unit_of`](Self::unit_of), for addresses of the first segment, which normally is the only one.
+    #[inline(always)]
+    pub(crate) fn unit_of_first_segment(&self, addr: usize) -> Option<UnitIndex> {
+        self.segments[0].index_of(addr)
+    }
+
     #[cold]
     fn unit_of_later(&self, addr: usize) -> Option<UnitIndex> {
         self.segments().iter().skip(1).find_map(|segment| segment.index_of(addr))
