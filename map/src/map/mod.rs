@@ -34,7 +34,7 @@ use crate::table::Table;
 /// [`set_auto_shrink`](Self::set_auto_shrink).
 ///
 /// # What one operation costs at most
-/// An insert or remove amid a change does a share of it that does not grow with the map. Entries of up to 256 bytes: each
+/// An insert or remove during a change does a share of it that does not grow with the map. Entries of up to 256 bytes: each
 /// second such operation visits 112 slots, hashes and moves what is in them, and gives back, or hands on to the new
 /// bucket array, 128 KiB behind itself at most. Larger entries: each operation visits 16 slots. Tables of at most 2,048
 /// slots and 128 KiB of entries move whole, in the operation that finds them full. A change ends before the new bucket

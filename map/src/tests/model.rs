@@ -118,7 +118,7 @@ proptest! {
     }
 }
 
-/// Each operation amid growth and amid shrinking, at each part of the way, whatever the random sequences reach.
+/// Each operation during growth and during shrinking, at each part of the way, whatever the random sequences reach.
 #[test]
 fn each_operation_with_two_generations() {
     use ops::MapOp::*;
