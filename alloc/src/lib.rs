@@ -43,6 +43,8 @@ compile_error!("ebbtide runs on 64-bit Linux only: its heap is built on mmap, ma
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "allocator-api2")]
+mod allocator_api;
 mod base;
 mod cache;
 mod fork;
@@ -57,6 +59,8 @@ mod os;
 mod pages;
 mod region;
 mod release;
+#[cfg(feature = "serde")]
+mod serialize;
 mod space;
 mod spans;
 #[cfg(all(test, not(loom)))]

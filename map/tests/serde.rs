@@ -91,3 +91,10 @@ fn a_hostile_length_takes_no_memory() {
     map.remove(&0);
     assert!(map.stats().shrinks > 0 || map.stats().old_buckets > map.stats().buckets);
 }
+
+#[test]
+fn stats_are_records() {
+    let map: HashMap<u32, u32> = (0..100).map(|n| (n, n)).collect();
+    let record = serde_json::to_value(map.stats()).unwrap();
+    assert_eq!((&record["len"], &record["name"]), (&serde_json::json!(100), &serde_json::json!("")));
+}

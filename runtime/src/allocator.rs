@@ -57,3 +57,59 @@ unsafe impl GlobalAlloc for Ebbtide {
         unsafe { INNER.realloc(ptr, layout, new_size) }
     }
 }
+
+#[cfg(feature = "allocator-api2")]
+mod single {
+    use core::alloc::Layout;
+    use core::ptr::NonNull;
+
+    use allocator_api2::alloc::{AllocError, Allocator as AllocatorApi};
+
+    use super::{Ebbtide, INNER};
+
+    /// # Examples
+    /// ```
+    /// let numbers = allocator_api2::vec::Vec::<u8, _>::with_capacity_in(100, ebbtide::Ebbtide::new());
+    /// assert!(numbers.capacity() >= 100);
+    /// ```
+    // SAFETY: every method is that of `Allocator`, all of whose values stand for the one process-wide heap.
+    unsafe impl AllocatorApi for Ebbtide {
+        #[inline]
+        fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+            INNER.allocate(layout)
+        }
+
+        #[inline]
+        fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+            INNER.allocate_zeroed(layout)
+        }
+
+        #[inline]
+        unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+            // SAFETY: passed on to the caller; likewise below.
+            unsafe { INNER.deallocate(block, layout) }
+        }
+
+        #[inline]
+        unsafe fn grow(
+            &self,
+            block: NonNull<u8>,
+            old: Layout,
+            new: Layout,
+        ) -> Result<NonNull<[u8]>, AllocError> {
+            // SAFETY: as above.
+            unsafe { INNER.grow(block, old, new) }
+        }
+
+        #[inline]
+        unsafe fn shrink(
+            &self,
+            block: NonNull<u8>,
+            old: Layout,
+            new: Layout,
+        ) -> Result<NonNull<[u8]>, AllocError> {
+            // SAFETY: as above.
+            unsafe { INNER.shrink(block, old, new) }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The feature `serde`: maps are maps, sets are sequences.
+//! The feature `serde`: maps are maps, sets are sequences, stats are records.
 //!
 //! Invariant: a length that the input claims is a hint for at most [`TRUSTED_BYTES`]; beyond that, memory is taken as
 //! entries come. A key that comes twice keeps its last value. No locks.
@@ -12,6 +12,7 @@ use serde_core::ser::{Serialize, Serializer};
 
 use crate::map::HashMap;
 use crate::set::HashSet;
+use crate::stats::MapStats;
 
 /// Memory that is reserved because the input says so.
 const TRUSTED_BYTES: usize = 1 << 20;
@@ -20,6 +21,38 @@ const TRUSTED_BYTES: usize = 1 << 20;
 fn trusted<T>(hint: Option<usize>) -> usize {
     hint.unwrap_or(0).min(TRUSTED_BYTES / size_of::<T>().max(1))
 }
+
+ebbtide_alloc::serialize_record!(MapStats {
+    name,
+    len,
+    capacity,
+    b,
+    nevacuate,
+    buckets,
+    old_buckets,
+    logical_bytes,
+    arena_bytes,
+    live_bytes,
+    old_bytes,
+    retired_bytes,
+    resident_bytes,
+    kept_bytes,
+    allocations,
+    initial_b,
+    preallocations,
+    grows,
+    shrinks,
+    same_size_grows,
+    evacuated_buckets,
+    evacuated_entries,
+    evacuation_writes,
+    evacuation_ns,
+    max_pause_ns,
+    retired_total,
+    shrunk_total,
+    last_grow,
+    last_shrink,
+});
 
 impl<K: Serialize, V: Serialize, S> Serialize for HashMap<K, V, S> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
