@@ -54,6 +54,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if HARDENED {
+            assert_may_look(layout, "a free");
             HEAP.sound(HEAP.spans().take_back(block, layout));
         }
         if layout.align() > QUANTUM {
@@ -82,6 +83,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if HARDENED {
+            assert_may_look(layout, "a change of size");
             HEAP.sound(HEAP.spans().check_live(block, layout));
         }
         if stays(block, layout, new_size) {
@@ -103,6 +105,13 @@ unsafe impl GlobalAlloc for Allocator {
             }
             moved
         }
+    }
+}
+
+/// The checks of `hardened` take the lock of the page heap for a large block.
+fn assert_may_look(layout: Layout, what: &str) {
+    if SizeClass::of(layout.size(), layout.align()).is_none() {
+        assert_unlocked(what);
     }
 }
 
