@@ -101,7 +101,7 @@ impl Listing {
     }
 
     /// Takes back the row, or the gauges of an unnamed map. What that one counted stays.
-    fn withdraw(&mut self) {
+    pub(crate) fn withdraw(&mut self) {
         if self.row.take().is_none() {
             take_back(&self.reported);
             self.reported = [0; NUMBERS];
@@ -156,8 +156,8 @@ fn load(numbers: &[AtomicU64; NUMBERS]) -> Numbers {
 /// Maps that are named or dropped during the call may be in it or not.
 ///
 /// Named maps keep their length exact, and [`kept_bytes`](MapStats::kept_bytes) is as of the call; the other numbers,
-/// and all of the unnamed ones, are as of the last step of growing or shrinking. Maps that never had some two thousand
-/// slots are not counted unless they have a name.
+/// and all of the unnamed ones, are as of the last step of growing or shrinking. Small maps that have changed their size
+/// rarely are not counted unless they have a name.
 ///
 /// O(named maps + heap / 64 KiB), without stopping anybody.
 ///

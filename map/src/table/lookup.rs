@@ -42,11 +42,11 @@ impl<T> Table<T> {
         };
         if old.is_passed(hash) {
             let found = self.current.generation.find(hash, &mut is_same).map(Place::current);
-            if found.is_some() || old.items == 0 {
+            if found.is_some() {
                 return found;
             }
         }
-        old.generation.find(hash, is_same).map(Place::old)
+        old.find(hash, is_same).map(Place::old)
     }
 
     /// As [`get`](Self::get), for an entry that is about to be removed: does its share of a change.
@@ -122,9 +122,7 @@ impl<T> Table<T> {
                 Ok(slot) => return Ok(Place::current(slot)),
                 Err(slot) => slot,
             };
-            if old.items > 0
-                && let Some(slot) = old.generation.find(hash, is_same)
-            {
+            if let Some(slot) = old.find(hash, is_same) {
                 return Ok(Place::old(slot));
             }
             Place::current(slot)

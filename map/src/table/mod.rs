@@ -233,9 +233,10 @@ impl<T> Table<T> {
     /// The slot is vacant, and [can be filled](Current::can_fill).
     #[inline]
     pub(crate) unsafe fn fill_current(&mut self, slot: usize, hash: u64, value: T) -> NonNull<T> {
-        self.items += 1;
         // SAFETY: passed on to the caller.
-        unsafe { self.current.fill(slot, hash, value) }
+        let entry = unsafe { self.current.fill(slot, hash, value) };
+        self.items += 1;
+        entry
     }
 
     /// Takes the entry at `place` out.
@@ -275,6 +276,10 @@ impl<T> Table<T> {
 impl<T> Drop for Table<T> {
     #[inline]
     fn drop(&mut self) {
+        // First: an entry's drop may look at the rows.
+        if let Some(extra) = &mut self.extra {
+            extra.life.listing.withdraw();
+        }
         self.drop_entries();
     }
 }

@@ -262,7 +262,7 @@ fn observers_that_panic_change_nothing() {
     assert!(panics.get() > 100, "{panics:?}");
 }
 
-/// Entries that panic when they are dropped amid a change: what ends the change is heard of while the thread unwinds.
+/// Entries that panic when they are dropped during a change: what ends the change is heard of while the thread unwinds.
 #[test]
 fn an_observer_that_panics_amid_an_unwind() {
     struct Value;

@@ -320,3 +320,33 @@ fn how_a_map_began() {
     // A clone has the size of its source, for which nobody asked.
     assert_eq!(began(&doubled(0..100, Hashing::Spread).clone()), (3, 0, 1));
 }
+
+#[test]
+fn entries_that_are_dropped_with_their_map_see_no_row_of_it() {
+    struct Looks;
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            assert!(map_stats().iter().all(|row| row.name != "going"));
+        }
+    }
+
+    let map: HashMap<u32, Looks> = (0..3).map(|key| (key, Looks)).collect();
+    let map = map.named("going");
+    assert!(map_stats().iter().any(|row| row.name == "going"));
+    drop(map);
+}
+
+#[test]
+fn a_clone_during_a_change_counts_from_zero() {
+    let mut map: Map = (0..1 << 13).map(|key| (key, key)).collect();
+    while map.stats().old_buckets == 0 || map.stats().evacuated_entries == 0 {
+        map.insert(map.len() as u64, 0);
+    }
+    let copy = map.clone().stats();
+    assert!(copy.old_buckets > 0);
+    assert_eq!(
+        (copy.evacuated_entries, copy.evacuation_writes, copy.evacuation_ns, copy.max_pause_ns),
+        (0, 0, 0, 0)
+    );
+}

@@ -41,7 +41,7 @@ impl<T> Change<T> {
 
     /// The same change from `generation`, for a clone of the map.
     pub(crate) fn like(&self, generation: Generation<T>) -> Self {
-        Self { old: self.old.like(generation), ..*self }
+        Self { old: self.old.like(generation), writes: 0, spent_ns: 0, longest_ns: 0, ..*self }
     }
 
     /// Counts a write. Returns whether it is to do a step.

@@ -32,6 +32,15 @@ pub(crate) struct Retiring {
 }
 
 impl Retiring {
+    /// The same bounds for a clone of the generation, of which nothing was given back yet.
+    pub(crate) const fn like(&self) -> Self {
+        let hands_on = match self.hands_on {
+            HandsOn::No => HandsOn::No,
+            HandsOn::May | HandsOn::Does => HandsOn::May,
+        };
+        Self { from: self.from, retired: self.retired, drained: self.drained, dead_bytes: 0, hands_on }
+    }
+
     /// For a generation whose entries go to `next`.
     pub(crate) fn new<T>(generation: &Generation<T>, next: &Generation<T>) -> Self {
         let hands_on = if generation.may_hand_on(next) { HandsOn::May } else { HandsOn::No };
