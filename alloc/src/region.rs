@@ -101,7 +101,8 @@ impl Region {
     /// If the range reaches beyond the region.
     pub fn zero(&mut self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.0.len, "range outside the region");
-        HEAP.pages().zero_arena(&self.0, &range);
+        // SAFETY: the region lives, and is borrowed mutably.
+        unsafe { HEAP.pages().zero_arena(&self.0, &range) };
     }
 
     /// Sets the owner of this region, a number of the caller's choice that is not 0. [`each_kept`](crate::each_kept) then

@@ -94,7 +94,7 @@ pub fn assert_unlocked(what: &str) {
 #[inline(never)]
 fn locked(what: &str) -> ! {
     let mut line = Line { bytes: [0; Line::ROOM], len: 0 };
-    // As in `tell`.
+    // As in `end`.
     let _ = writeln!(line, "ebbtide: {what}, on a thread that holds a lock of the heap");
     fatal(line.bytes.get(..line.len).unwrap_or_default())
 }

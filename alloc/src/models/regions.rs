@@ -13,7 +13,7 @@ use crate::pages::arena::Retire;
 fn region() -> NonNull<u8> {
     let region = HEAP.pages().new_arena(UNIT).unwrap();
     let base = region.base;
-    // Models end regions by `free_region`, so that they say when.
+    // Models end regions by `free_arena`, so that they say when.
     let world = World::current();
     if world.base.get() == 0 {
         world.base.set(HEAP.segments().address(UnitIndex(0)).as_ptr() as usize);

@@ -25,8 +25,12 @@ pub(super) fn checked(call: impl FnOnce() -> i64) -> Result<i64, Errno> {
     Err(Errno(errno))
 }
 
-pub(super) fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
-    // SAFETY: the callers below pass pages of a reservation whose contents they may lose.
+/// Gives advice about a range.
+///
+/// # Safety
+/// The range is whole pages of a reservation, whose contents may go as the advice says.
+pub(super) unsafe fn madvise(addr: NonNull<u8>, bytes: usize, advice: i32) -> Result<(), Errno> {
+    // SAFETY: passed on to the caller.
     checked(|| i64::from(unsafe { libc::madvise(addr.as_ptr().cast(), bytes, advice) })).map(|_| ())
 }
 
@@ -88,8 +92,11 @@ pub(super) fn map(at: *mut u8, bytes: usize, access: i32, fixed: i32) -> Result<
 }
 
 /// Unmaps a range that nobody uses. A refusal leaves it mapped, which is harmless.
-pub(super) fn unmap(addr: NonNull<u8>, bytes: usize) {
-    // SAFETY: the callers made the mapping, and nobody else knows it.
+///
+/// # Safety
+/// The range is one that the caller mapped, and nobody else knows or uses it.
+pub(super) unsafe fn unmap(addr: NonNull<u8>, bytes: usize) {
+    // SAFETY: passed on to the caller.
     let _ = checked(|| i64::from(unsafe { libc::munmap(addr.as_ptr().cast(), bytes) }));
 }
 

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 use super::api::{AtThreadEnd, Errno, ForkHandlers, Life, Moved, Os, PageRange, ThreadMark};
 use super::call::{
     PRIVATE_EXPEDITED, REGISTER_PRIVATE_EXPEDITED, checked, fatal, madvise, map, membarrier, process_madvise,
-    read_rss,
+    read_rss, unmap,
 };
 use super::moves::move_front;
 use super::probe::{Feature, Probe};
@@ -42,8 +42,8 @@ impl Os for Linux {
     }
 
     unsafe fn unreserve(&self, addr: NonNull<u8>, bytes: usize) {
-        // SAFETY: the caller vouches that the whole mapping is unused. A refusal leaves it mapped, which is harmless.
-        let _ = checked(|| i64::from(unsafe { libc::munmap(addr.as_ptr().cast(), bytes) }));
+        // SAFETY: the caller vouches that the whole mapping is unused.
+        unsafe { unmap(addr, bytes) };
     }
 
     unsafe fn commit(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
@@ -59,7 +59,8 @@ impl Os for Linux {
 
     unsafe fn release(&self, addr: NonNull<u8>, bytes: usize) -> Result<(), Errno> {
         debug_assert!(self.pages().divides(addr.as_ptr() as usize, bytes), "the kernel would round it up");
-        madvise(addr, bytes, libc::MADV_DONTNEED)
+        // SAFETY: whole pages of a reservation, which the caller gives up.
+        unsafe { madvise(addr, bytes, libc::MADV_DONTNEED) }
     }
 
     unsafe fn release_many(&self, ranges: &[PageRange]) -> Result<(), Errno> {
@@ -86,7 +87,8 @@ impl Os for Linux {
             return;
         }
         let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
-        let _ = madvise(addr, bytes, advice);
+        // SAFETY: a range of a reservation, as the caller vouches; this advice changes no contents.
+        let _ = unsafe { madvise(addr, bytes, advice) };
     }
 
     fn residency(&self, addr: NonNull<u8>, pages: &mut [u8]) -> Result<(), Errno> {

@@ -153,7 +153,7 @@ impl Remap for Probe {
             // It was taken for a hint.
             elsewhere => {
                 // SAFETY: the mapping was made just now, and nobody else knows it.
-                unmap(elsewhere, bytes);
+                unsafe { unmap(elsewhere, bytes) };
                 Err(Errno::EEXIST)
             }
         }

@@ -253,7 +253,8 @@ impl Probe {
         let bytes = 4 * self.pages().bytes();
         let scratch = map(core::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, 0).ok()?;
         let result = work(scratch);
-        unmap(scratch, bytes);
+        // SAFETY: mapped above, and nobody else knows it.
+        unsafe { unmap(scratch, bytes) };
         Some(result)
     }
 
@@ -324,7 +325,8 @@ impl Probe {
             }
             FEATURES.into_iter().filter(|feature| is(feature, WORKS)).fold(offers, Offers::with)
         });
-        unmap(shared, bytes);
+        // SAFETY: mapped above; the children that shared it have ended.
+        unsafe { unmap(shared, bytes) };
         found.unwrap_or(offers)
     }
 }
@@ -353,7 +355,8 @@ fn moves(scratch: NonNull<u8>, page: usize) -> bool {
     let Ok(uncharged) = map(core::ptr::null_mut(), UNCHARGED, libc::PROT_READ | libc::PROT_WRITE, 0) else {
         return false;
     };
-    unmap(uncharged, UNCHARGED);
+    // SAFETY: mapped above, and nobody else knows it.
+    unsafe { unmap(uncharged, UNCHARGED) };
     // SAFETY: inside the four pages.
     let target = unsafe { scratch.add(2 * page) };
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
@@ -423,7 +426,8 @@ mod tests {
         os.kernel.offers.store(Offers::PROBED | Offers::SANDBOXED | Offers::MOVES_TRIED, Ordering::Relaxed);
         let place = os.reserve(UNIT).unwrap();
         assert_eq!(os.residency(place, &mut [0; 16]), Err(Errno(libc::ENOSYS)));
-        unmap(place, UNIT);
+        // SAFETY: the reservation made above, unused.
+        unsafe { unmap(place, UNIT) };
         assert!(!os.barrier() && !os.has_barrier() && os.rss() == 0 && !os.kernel.may_move());
         // SAFETY: no ranges.
         assert_eq!(unsafe { os.release_many(&[]) }, Err(Errno(libc::ENOSYS)));

@@ -109,7 +109,10 @@ impl<O: Os> Pages<O> {
     }
 
     /// Makes bytes of an arena read as zero, before they are first written.
-    pub(crate) fn zero_arena(&self, arena: &Arena, range: &Range<usize>) {
+    ///
+    /// # Safety
+    /// The arena was not freed, and nobody else uses it.
+    pub(crate) unsafe fn zero_arena(&self, arena: &Arena, range: &Range<usize>) {
         let range = range.start.max(arena.dirty.start)..range.end.min(arena.dirty.end);
         if range.is_empty() {
             return;
@@ -117,7 +120,7 @@ impl<O: Os> Pages<O> {
         // An arena begins at a multiple of any page.
         let Range { start: first, end: last } = self.os().pages().inside(&range);
         let by_os = last - first >= CLEAR_BY_OS && !arena.huge;
-        // SAFETY: the range lies inside the arena, and whole pages of it hold nothing that the owner needs.
+        // SAFETY: the range lies inside the arena, which is the caller's alone, and holds nothing that the owner needs.
         unsafe {
             let base = arena.base;
             if by_os && self.os().release(base.add(first), last - first).is_ok() {

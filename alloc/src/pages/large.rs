@@ -147,8 +147,7 @@ impl<O: Os> Pages<O> {
         ((block as usize).is_multiple_of(UNIT) && self.segments().is_committed(unit)).then_some(unit)
     }
 
-    /// Whether a run of `kind` begins at a unit and was not freed. The page heap is the proof of
-    /// its lock.
+    /// Whether a run of `kind` begins at a unit and was not freed. The page heap proves that its lock is held.
     pub(crate) fn is_in_use(&self, _locked: &PageHeap, run: UnitIndex, kind: RunKind) -> bool {
         let meta = self.segments().meta(run);
         // Relaxed: as above.

@@ -55,8 +55,8 @@ impl<O: Os> Pages<O> {
         self.heap.lock(&self.space.os)
     }
 
-    /// All runs, zone by zone, each with the number of units to the end of its zone. No lock is held between two, so a run
-    /// that changes meanwhile is seen as it was or as it is.
+    /// All runs, zone by zone, each with the number of units to the end of its zone. No lock is held between two, so of
+    /// runs that are cut or joined meanwhile a part may be seen twice or not at all.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (UnitIndex, u32)> + '_ {
         let zones = self.page_heap().zones().len();
         let used = |zone: usize| self.page_heap().zones()[zone].used();

@@ -110,9 +110,13 @@ impl<'a, O: Os> Job<'a, O> {
         self.caches.os()
     }
 
-    /// Keeps the first misuse that was found on the way. The release goes on, so that all that it holds is put back.
+    /// Keeps the first misuse that was found on the way, and stops: the heap is not sound. What the release holds is put
+    /// back all the same.
     pub(super) fn note_misuse(&mut self, result: Result<(), Misused>) {
-        self.misused = self.misused.or(result.err());
+        if let Err(found) = result {
+            self.misused.get_or_insert(found);
+            self.late = true;
+        }
     }
 
     /// Whether a bound has been reached.

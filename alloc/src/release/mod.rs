@@ -49,10 +49,13 @@ impl Releases {
         let rss_before = rss();
         let mut job = Job::new(caches, &mut desk, options, start);
         job.release_all();
+        if let Some(misused) = job.misused {
+            return Err(misused);
+        }
         caches.counters().releases_total.add(1);
         let mut report = job.report(start);
         (report.rss_before, report.rss_after) = (rss_before, rss());
-        job.misused.map_or(Ok(report), Err)
+        Ok(report)
     }
 
     /// See [`crate::release_tables`].
@@ -60,6 +63,7 @@ impl Releases {
         let mut desk = self.desk.lock(caches.os());
         let mut job = Job::new(caches, &mut desk, ReleaseOptions::new(), caches.os().now());
         job.release_tables(job.zones());
+        debug_assert_eq!(job.misused, None, "no span is touched");
         job.tables
     }
 
@@ -131,6 +135,9 @@ impl<O: Os> Job<'_, O> {
         if !self.spares_caches && self.os().has_barrier() {
             let stolen = self.caches.steal_from_others();
             self.note_misuse(stolen);
+        }
+        if self.misused.is_some() {
+            return;
         }
         self.release_in_zones(zones, from..u32::MAX);
         if !self.stopped() {

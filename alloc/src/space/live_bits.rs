@@ -5,7 +5,7 @@
 use super::size_class::MAX_WORDS;
 use crate::base::sync::{AtomicU64, Ordering};
 
-/// Whether every free is checked. Where it is not, all of this file is removed as dead code.
+/// Whether every free is checked. Where it is not, the checks (`spans/hardened.rs`) are removed as dead code.
 pub(crate) const HARDENED: bool = cfg!(feature = "hardened");
 
 /// Words of [`LiveBits`].

@@ -99,7 +99,8 @@ impl Work<'_> {
         for (round, mode) in [Retire::Keep, Retire::Release, Retire::Keep].into_iter().enumerate() {
             let Some(region) = self.heap.pages().new_arena((round + 1) * 5 * UNIT) else { continue };
             let (base, len) = (region.base, region.len);
-            self.heap.pages().zero_arena(&region, &(0..len));
+            // SAFETY: the region is this test's.
+            unsafe { self.heap.pages().zero_arena(&region, &(0..len)) };
             // SAFETY: the region has `len` bytes; pages 2 to 20 are not touched again.
             unsafe {
                 assert!((0..len).step_by(509).all(|at| base.add(at).read() == 0), "a cleared region is zero");

@@ -47,6 +47,29 @@ fn a_flush_finds_slots_that_are_free_already() {
 }
 
 #[test]
+#[cfg(not(feature = "hardened"))]
+fn a_release_that_finds_a_double_free_gives_nothing_more_back() {
+    use crate::base::sync::{AtomicPtr, Ordering};
+    use crate::os::fake::Call;
+    use crate::{ReleaseOptions, tests::empty_cache};
+
+    let heap = heap();
+    let [cache, mine] = [0; 2].map(|_| take_cache(&heap).unwrap());
+    // Holes that a release would give back.
+    let small: Vec<_> = (0..4000).map(|_| allocate(&heap, mine, layout(2048), false)).collect();
+    small.iter().skip(1).for_each(|block| free(&heap, mine, *block, layout(2048)));
+    empty_cache(&heap, mine);
+    let blocks: Vec<_> = (0..4).map(|_| allocate(&heap, cache, layout(1024), false)).collect();
+    [0, 1, 1, 2].iter().for_each(|at| free(&heap, cache, blocks[*at], layout(1024)));
+    let mut pointer = AtomicPtr::new(core::ptr::from_ref(cache).cast_mut());
+    cache.pointer.store(&raw mut pointer, Ordering::Relaxed);
+    let found = line(|| drop(heap.release(ReleaseOptions::new())));
+    assert_eq!(found, expected("double free", blocks[1] as usize, " (class 1024 B, span owned)"));
+    assert_eq!(heap.os().calls(Call::Release).len() + heap.os().calls(Call::ReleaseMany).len(), 0);
+    assert!(heap.releases.lock().try_lock(heap.os()).is_some(), "the release has ended");
+}
+
+#[test]
 fn a_flush_finds_addresses_of_others() {
     let heap = heap();
     let other = Box::new([0u128; 4]);
