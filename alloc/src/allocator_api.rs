@@ -11,10 +11,9 @@ use crate::global::Allocator;
 
 /// A block of no bytes: aligned, and never freed.
 fn empty(layout: Layout) -> NonNull<[u8]> {
-    let start = NonNull::without_provenance(core::num::NonZero::<usize>::MIN.saturating_mul(
-        // An alignment is not 0.
-        core::num::NonZero::new(layout.align()).unwrap_or(core::num::NonZero::<usize>::MIN),
-    ));
+    // An alignment is not 0.
+    let start =
+        NonNull::new(core::ptr::without_provenance_mut(layout.align())).unwrap_or(NonNull::dangling());
     NonNull::slice_from_raw_parts(start, 0)
 }
 
