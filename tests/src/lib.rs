@@ -1,5 +1,5 @@
-//! What the black-box tests share, and the benches in part: blocks with patterns in them, the kernel's view of memory, signals, filters on system
-//! calls, a generator, how long they wait, and trials in child processes.
+//! What the black-box tests share, and the benches in part: blocks with patterns in them, the kernel's view of memory,
+//! threads, signals, filters on system calls, a generator, how long they wait, and trials in child processes.
 
 /// The examples of the workspace's `README.md`, as tests.
 #[cfg(doctest)]
@@ -12,5 +12,6 @@ pub mod patience;
 pub mod rng;
 pub mod seccomp;
 pub mod signal;
+pub mod thread;
 #[cfg(feature = "trials")]
 pub mod trial;

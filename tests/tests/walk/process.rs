@@ -3,6 +3,8 @@
 //! A child is a full program. It takes over the blocks, maps and subscriptions of its parent that no other thread had a hand
 //! on at the fork, goes on with threads of its own, forks again, and tells how it went by its exit status.
 //!
+//! Threads are not `std`'s, whose lock a fork may leave taken: see `ebbtide_tests::thread`.
+//!
 //! Locks: those of places and of the list of subscriptions. Threads only try them, since a callback may come while its
 //! thread has one, and since the child of a fork inherits them as they are.
 #![allow(unsafe_code, reason = "the process in force is behind an atomic pointer")]

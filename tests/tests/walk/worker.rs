@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{LazyLock, MutexGuard};
-use std::thread::{self, JoinHandle};
 
 use ebbtide_tests::rng::Rng;
+use ebbtide_tests::thread::{self, Thread};
 
 use crate::blocks::{self, Held};
 use crate::board::{self, Slot};
@@ -104,14 +104,14 @@ pub(crate) struct Worker {
 
 /// A thread that was started, and its slot.
 pub(crate) struct Handle {
-    thread: JoinHandle<()>,
+    thread: Thread,
     slot: usize,
 }
 
 impl Handle {
     /// Waits until the thread is over, the emptying of its cache included.
     pub(crate) fn join(self) {
-        assert!(self.thread.join().is_ok(), "a panic ends the process");
+        self.thread.join();
         board::own().slots[self.slot].free();
     }
 }
@@ -128,7 +128,7 @@ pub(crate) fn start(
         work(&mut worker);
         worker.end();
     };
-    let Ok(thread) = thread::Builder::new().spawn(run) else {
+    let Some(thread) = thread::start(run) else {
         board::own().slots[slot].free();
         return None;
     };
