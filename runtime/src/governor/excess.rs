@@ -25,12 +25,10 @@ pub(super) fn give_back(book: Book) -> Option<ReleaseReport> {
         // A walk that finds nothing is worth no more than its share of the time; free runs need none.
         let may_walk = book == Book::New || budget.may_walk(now);
         let bytes = if may_walk { bytes } else { bytes.min(before.free_runs) };
-        if !(looked || book == Book::New) {
+        if bytes < WORTH_A_RELEASE || !(looked || book == Book::New) {
+            // Too dear for now. Nothing counts as stuck, so that each slow path that frees asks again, and the first one
+            // after the debt is paid gets what is owed.
             stuck_after = 0;
-        } else if bytes < WORTH_A_RELEASE {
-            // Asked again when a little more is idle: by then it may be affordable.
-            let high = *goal::bounds(in_force::current(), before.handed, stuck).end();
-            stuck_after = stuck.saturating_add(before.idle().saturating_sub(high)).saturating_add(A_LITTLE);
         } else {
             let mut done = quiet::release(ReleaseOptions::new().max_bytes(bytes));
             release_tables_behind(&mut done);
@@ -52,7 +50,6 @@ pub(super) fn give_back(book: Book) -> Option<ReleaseReport> {
 
 /// A release of fewer bytes costs more than it gives.
 const WORTH_A_RELEASE: u64 = 64 << 10;
-const A_LITTLE: u64 = 1 << 20;
 
 /// From this many bytes on, what describes them is worth giving back too.
 const WORTH_THEIR_TABLES: u64 = 16 << 20;

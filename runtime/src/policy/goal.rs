@@ -164,6 +164,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_owed_and_not_known_to_be_stuck_is_outside_the_bounds() {
+        for (in_use, idle, stuck) in [(0, 43, 0), (0, 43, 20), (1000, 400, 100), (10, 509, 500)] {
+            let at = at(in_use * MIB, idle * MIB);
+            assert_ne!(action(Policy::Percent(10), at, stuck * MIB), Action::Nothing);
+            assert!(
+                !bounds(Policy::Percent(10), at.in_use, 0).contains(&at.idle),
+                "the next slow path asks again"
+            );
+        }
+    }
+
+    #[test]
     fn background_ends_within_its_bar() {
         let policy = Policy::Background { percent: 10 };
         for in_use in [0, MIB, 100 * MIB, 10_000 * MIB] {

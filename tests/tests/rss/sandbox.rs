@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use ebbtide::{HashMap, Policy};
 use ebbtide_tests::block::Block;
+use ebbtide_tests::patience::patient;
 use ebbtide_tests::seccomp::{Answer, Filter};
 
 use crate::harness::{self, Case, MIB, at_most, resident_vec};
@@ -213,7 +214,7 @@ fn govern(blocks: &mut [Option<Block>], gauge: &Gauge, before: u64) {
     check(blocks);
     // A policy paces itself.
     let started = Instant::now();
-    while gauge.anonymous() > before + 16 * MIB && started.elapsed() < Duration::from_secs(20) {
+    while gauge.anonymous() > before + 16 * MIB && started.elapsed() < patient(Duration::from_secs(20)) {
         drop(vec![1_u8; 1 << 20]);
         std::thread::sleep(Duration::from_millis(5));
     }
