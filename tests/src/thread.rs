@@ -71,8 +71,10 @@ mod tests {
     fn does_its_work_once_and_is_over_when_joined() {
         let count = Arc::new(AtomicU32::new(0));
         let shared = Arc::clone(&count);
-        let thread = start(move || drop(shared.fetch_add(1, Ordering::Relaxed))).expect("a thread");
-        thread.join();
+        let thread = start(move || {
+            shared.fetch_add(1, Ordering::Relaxed);
+        });
+        thread.expect("a thread").join();
         assert_eq!(count.load(Ordering::Relaxed), 1);
         assert_eq!(Arc::strong_count(&count), 1, "what the work had is dropped");
     }
