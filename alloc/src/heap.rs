@@ -4,6 +4,7 @@
 //! [`Misused`] ends the process here.
 
 use crate::base::counters::Counters;
+use crate::base::own_line::OwnLine;
 use crate::cache::Caches;
 use crate::cache::magazine::ThreadCache;
 use crate::inspect::misuse;
@@ -32,8 +33,9 @@ pub(crate) static HEAP: crate::models::HeapOfRun = crate::models::HeapOfRun;
 
 pub(crate) struct Heap<O> {
     pub(crate) caches: Caches<O>,
-    pub(crate) releases: Releases,
-    pub(crate) pressure: Pressure,
+    pub(crate) releases: OwnLine<Releases>,
+    /// Read by each slow path.
+    pub(crate) pressure: OwnLine<Pressure>,
 }
 
 impl<O: Os> Heap<O> {
@@ -41,8 +43,8 @@ impl<O: Os> Heap<O> {
         let space = Space::new(os, reservation);
         Self {
             caches: Caches::new(Spans::new(Pages::new(space))),
-            releases: Releases::new(),
-            pressure: Pressure::new(),
+            releases: OwnLine(Releases::new()),
+            pressure: OwnLine(Pressure::new()),
         }
     }
 

@@ -144,7 +144,7 @@ impl Region {
     /// Counts this region as one that [hands its pages on](Self::hand_on). Each may split mappings, of which a process has
     /// only so many.
     pub fn begin_handing_on(&self) {
-        HEAP.counters().handed_on.add(1);
+        HEAP.counters().events.handed_on.add(1);
     }
 
     /// As [`retire`](Self::retire), but the pages go to `to`, at offset `at`, if none are resident there: bringing new ones

@@ -2,6 +2,7 @@
 //!
 //! All loads and stores are relaxed: each counter stands for itself and orders nothing.
 
+use crate::base::own_line::OwnLine;
 use crate::base::sync::{AtomicU64, Ordering};
 
 /// A number of bytes or events that many threads add to.
@@ -26,24 +27,42 @@ impl Counter {
     }
 }
 
+/// The totals, in groups of those that change at the same occasions: a group has cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// Bytes of units that are committed.
-    pub(crate) committed: Counter,
-    /// Bytes of tables and thread caches that are committed.
-    pub(crate) metadata: Counter,
-    /// Bytes of units that some run uses.
-    pub(crate) run_bytes: Counter,
-    /// Bytes of pages in free runs that may be resident.
-    pub(crate) free_resident: Counter,
     /// Bytes handed out: slots that are live or in a magazine, pages that large blocks and regions own. Thread caches
     /// add up what little comes and goes by themselves, so it may be below zero for a moment.
-    handed: Counter,
+    handed: OwnLine<Counter>,
+    /// Changed where pages come and go; read, as `handed` is, by each slow path that frees.
+    pub(crate) pages: OwnLine<PageCounters>,
+    /// Changed under the lock of the page heap.
+    pub(crate) runs: OwnLine<RunCounters>,
+    pub(crate) events: OwnLine<EventCounters>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PageCounters {
     pub(crate) released_total: Counter,
     pub(crate) reacquired_total: Counter,
     /// Bytes that came resident with their commit, and that left a run without a release.
     pub(crate) populated: Counter,
     pub(crate) moved_away: Counter,
+    /// Bytes of tables and thread caches that are committed.
+    pub(crate) metadata: Counter,
+}
+
+#[derive(Debug)]
+pub(crate) struct RunCounters {
+    /// Bytes of units that are committed.
+    pub(crate) committed: Counter,
+    /// Bytes of units that some run uses.
+    pub(crate) run_bytes: Counter,
+    /// Bytes of pages in free runs that may be resident.
+    pub(crate) free_resident: Counter,
+}
+
+#[derive(Debug)]
+pub(crate) struct EventCounters {
     pub(crate) releases_total: Counter,
     /// Blocks that moved without a copy.
     pub(crate) moves: Counter,
@@ -60,22 +79,28 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) const fn new() -> Self {
         Self {
-            committed: Counter::new(),
-            metadata: Counter::new(),
-            run_bytes: Counter::new(),
-            free_resident: Counter::new(),
-            handed: Counter::new(),
-            released_total: Counter::new(),
-            reacquired_total: Counter::new(),
-            populated: Counter::new(),
-            moved_away: Counter::new(),
-            releases_total: Counter::new(),
-            moves: Counter::new(),
-            handed_on: Counter::new(),
-            large_mallocs: Counter::new(),
-            large_frees: Counter::new(),
-            small_mallocs: Counter::new(),
-            small_frees: Counter::new(),
+            handed: OwnLine(Counter::new()),
+            pages: OwnLine(PageCounters {
+                released_total: Counter::new(),
+                reacquired_total: Counter::new(),
+                populated: Counter::new(),
+                moved_away: Counter::new(),
+                metadata: Counter::new(),
+            }),
+            runs: OwnLine(RunCounters {
+                committed: Counter::new(),
+                run_bytes: Counter::new(),
+                free_resident: Counter::new(),
+            }),
+            events: OwnLine(EventCounters {
+                releases_total: Counter::new(),
+                moves: Counter::new(),
+                handed_on: Counter::new(),
+                large_mallocs: Counter::new(),
+                large_frees: Counter::new(),
+                small_mallocs: Counter::new(),
+                small_frees: Counter::new(),
+            }),
         }
     }
 
@@ -94,7 +119,8 @@ impl Counters {
     /// beside something live in its page.
     pub(crate) fn resident(&self) -> u64 {
         // What is given back meanwhile may be missing in the first sum and be there in the second: never below zero.
-        let gone = self.released_total.get() + self.moved_away.get();
-        (self.reacquired_total.get() + self.populated.get()).saturating_sub(gone)
+        let pages = &self.pages;
+        let gone = pages.released_total.get() + pages.moved_away.get();
+        (pages.reacquired_total.get() + pages.populated.get()).saturating_sub(gone)
     }
 }

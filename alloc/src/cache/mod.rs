@@ -10,6 +10,7 @@ pub(crate) mod sharing;
 mod steal;
 
 use crate::base::counters::Counters;
+use crate::base::own_line::OwnLine;
 use crate::os::Os;
 use crate::space::segment::Segments;
 use crate::spans::Spans;
@@ -19,13 +20,14 @@ use sharing::Sharing;
 /// The spans, and the caches of all threads.
 pub(crate) struct Caches<O> {
     spans: Spans<O>,
-    pub(crate) registry: Registry,
-    pub(crate) sharing: Sharing,
+    pub(crate) registry: OwnLine<Registry>,
+    /// Read by each slow path, written twice.
+    pub(crate) sharing: OwnLine<Sharing>,
 }
 
 impl<O: Os> Caches<O> {
     pub(crate) const fn new(spans: Spans<O>) -> Self {
-        Self { spans, registry: Registry::new(), sharing: Sharing::new() }
+        Self { spans, registry: OwnLine(Registry::new()), sharing: OwnLine(Sharing::new()) }
     }
 
     #[inline(always)]

@@ -90,7 +90,7 @@ impl<O: Os> Caches<O> {
             let got = self.spans.take_slots(span, class, &mut slot, Access::Shared);
             self.spans.let_go(class, span);
             if got > 0 {
-                self.counters().small_mallocs.add(1);
+                self.counters().events.small_mallocs.add(1);
                 self.counters().count_handed(class.size() as isize);
                 return Some(slot[0]);
             }
@@ -101,7 +101,7 @@ impl<O: Os> Caches<O> {
     pub(crate) fn give_one(&self, class: SizeClass, slot: *mut u8) -> Result<(), Misused> {
         self.share();
         self.spans.flush(class, &[slot], Access::Shared)?;
-        self.counters().small_frees.add(1);
+        self.counters().events.small_frees.add(1);
         self.counters().count_handed(-(class.size() as isize));
         Ok(())
     }

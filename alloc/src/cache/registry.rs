@@ -108,7 +108,7 @@ impl Registry {
     fn make<O: Os>(&self, os: &O, counters: &Counters) -> Option<()> {
         let bytes = CHUNK * ThreadCache::BYTES + ThreadCache::ALIGN;
         let chunk = os.metadata(bytes).ok()?;
-        counters.metadata.add(bytes);
+        counters.pages.metadata.add(bytes);
         let skipped = chunk.addr().get().next_multiple_of(ThreadCache::ALIGN) - chunk.addr().get();
         for number in (0..CHUNK).rev() {
             // SAFETY: the chunk is zeroed, has room for so many behind what is skipped, where they are aligned, and nobody

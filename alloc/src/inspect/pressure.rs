@@ -68,7 +68,7 @@ impl Pressure {
     #[inline]
     pub(crate) fn check_total(&self, counters: &Counters) {
         let most = self.total.load(Ordering::Relaxed);
-        if most != u64::MAX && counters.resident() + counters.metadata.get() > most {
+        if most != u64::MAX && counters.resident() + counters.pages.metadata.get() > most {
             self.fire(&self.total, most, self.total_meanwhile.load(Ordering::Relaxed));
         }
     }
@@ -117,7 +117,7 @@ mod tests {
             CALLS.fetch_add(1, Ordering::Relaxed);
         });
         let counters = Counters::new();
-        counters.reacquired_total.add(3 << 20);
+        counters.pages.reacquired_total.add(3 << 20);
         counters.count_handed(2 << 20);
         pressure.check_idle(&counters);
         assert_eq!(calls(), 0, "no bounds");
@@ -142,8 +142,8 @@ mod tests {
             CALLS.fetch_add(1, Ordering::Relaxed);
         });
         let counters = Counters::new();
-        counters.reacquired_total.add(5000);
-        counters.metadata.add(1000);
+        counters.pages.reacquired_total.add(5000);
+        counters.pages.metadata.add(1000);
         pressure.check_total(&counters);
         pressure.bound_total(6000..=u64::MAX);
         pressure.check_total(&counters);
@@ -155,7 +155,7 @@ mod tests {
         pressure.bound_total(5000..=5999);
         (0..3).for_each(|_| pressure.check_total(&counters));
         assert_eq!(calls(), 3, "the bound that holds meanwhile stays");
-        counters.released_total.add(1);
+        counters.pages.released_total.add(1);
         pressure.check_total(&counters);
         assert_eq!(calls(), 0, "what left does not count");
     }
@@ -164,7 +164,7 @@ mod tests {
     fn counts_below_zero_are_none() {
         let counters = Counters::new();
         counters.count_handed(-5);
-        counters.released_total.add(5);
+        counters.pages.released_total.add(5);
         assert_eq!((counters.handed(), counters.resident()), (0, 0));
         counters.count_handed(6);
         assert_eq!(counters.handed(), 1);

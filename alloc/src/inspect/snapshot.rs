@@ -51,7 +51,7 @@ pub(crate) fn snapshot<O: Os>(caches: &Caches<O>) -> MemStats {
     stats.heap_cached = cached;
     stats.heap_unused = tally.inuse - tally.objects;
     stats.heap_free = tally.free;
-    stats.heap_sys = caches.counters().committed.get().max(tally.inuse + tally.free);
+    stats.heap_sys = caches.counters().runs.committed.get().max(tally.inuse + tally.free);
     stats.heap_idle = stats.heap_sys - tally.inuse;
     stats.heap_released = stats.heap_idle - tally.free;
     stats
@@ -62,29 +62,29 @@ pub(crate) fn usage(counters: &Counters) -> Usage {
     Usage {
         handed: counters.handed(),
         resident: counters.resident(),
-        runs: counters.run_bytes.get(),
-        free_runs: counters.free_resident.get(),
-        metadata: counters.metadata.get(),
+        runs: counters.runs.run_bytes.get(),
+        free_runs: counters.runs.free_resident.get(),
+        metadata: counters.pages.metadata.get(),
     }
 }
 
 /// The counters that need no walk.
 fn totals<O: Os>(caches: &Caches<O>) -> MemStats {
     let counters = caches.counters();
-    let mut mallocs = counters.large_mallocs.get() + counters.small_mallocs.get();
-    let mut frees = counters.large_frees.get() + counters.small_frees.get();
+    let mut mallocs = counters.events.large_mallocs.get() + counters.events.small_mallocs.get();
+    let mut frees = counters.events.large_frees.get() + counters.events.small_frees.get();
     for cache in caches.registry.all() {
         // Relaxed: statistics.
         mallocs += cache.mallocs.load(Ordering::Relaxed);
         frees += cache.frees.load(Ordering::Relaxed);
     }
     MemStats {
-        metadata_sys: counters.metadata.get(),
-        released_total: counters.released_total.get(),
-        reacquired_total: counters.reacquired_total.get(),
+        metadata_sys: counters.pages.metadata.get(),
+        released_total: counters.pages.released_total.get(),
+        reacquired_total: counters.pages.reacquired_total.get(),
         mallocs_total: mallocs,
         frees_total: frees,
-        releases_total: counters.releases_total.get(),
+        releases_total: counters.events.releases_total.get(),
         ..MemStats::default()
     }
 }

@@ -89,8 +89,8 @@ pub(crate) fn verify<O: Os>(caches: &Caches<O>, cache: Option<&ThreadCache>) -> 
         SizeClass::all().try_for_each(|class| verify_magazine(spans, cache, class))?;
     }
     let counters = caches.counters();
-    let agree =
-        counters.run_bytes.get() == totals.runs && counters.free_resident.get() == totals.free_resident;
+    let agree = counters.runs.run_bytes.get() == totals.runs
+        && counters.runs.free_resident.get() == totals.free_resident;
     if agree { Ok(()) } else { Err(fault(Fault::Counters, UnitIndex::NIL)) }
 }
 

@@ -218,7 +218,7 @@ fn allocate(cache: &ThreadCache, class: SizeClass) -> usize {
 fn flush(class: SizeClass, slots: &[usize]) {
     let slots: Vec<_> = slots.iter().map(|addr| disown(class, *addr)).collect();
     HEAP.sound(HEAP.spans().flush(class, &slots, Access::Shared));
-    HEAP.counters().small_frees.add(slots.len());
+    HEAP.counters().events.small_frees.add(slots.len());
 }
 
 /// Empties the magazine of a class, which does not let go of the span.
@@ -264,8 +264,8 @@ fn settle(caches: &[&ThreadCache]) {
     }
     let fresh = used.len() * UNIT;
     let counters = HEAP.counters();
-    let left = counters.released_total.get() + counters.moved_away.get();
-    let counted = fresh as u64 + left - counters.reacquired_total.get();
+    let left = counters.pages.released_total.get() + counters.pages.moved_away.get();
+    let counted = fresh as u64 + left - counters.pages.reacquired_total.get();
     assert_eq!(counted, released as u64, "bytes that are marked as released");
     let stats = HEAP.snapshot();
     assert_eq!(stats.mallocs_total - stats.frees_total, taken, "slots that were taken and not given back");

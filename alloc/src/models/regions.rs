@@ -56,7 +56,7 @@ fn a_region_retires_pages_beside_a_release() {
         retire(base, 0..1);
         retire(base, 2..3);
         releaser.join().unwrap();
-        assert!(HEAP.counters().released_total.get() <= 2 * PAGE as u64);
+        assert!(HEAP.counters().pages.released_total.get() <= 2 * PAGE as u64);
         settle_without(&[base]);
     });
 }
@@ -76,7 +76,10 @@ fn a_region_hands_pages_on_beside_a_release() {
         assert!(unsafe { HEAP.pages().hand_pages_on(from, 1..3, to) });
         own_pages(to, 0..2);
         releaser.join().unwrap();
-        assert!(HEAP.counters().released_total.get() <= PAGE as u64, "pages that moved do not leave as well");
+        assert!(
+            HEAP.counters().pages.released_total.get() <= PAGE as u64,
+            "pages that moved do not leave as well"
+        );
         settle_without(&[from, to]);
     });
 }

@@ -29,7 +29,7 @@ fn a_release_in_the_span_of_a_refill() {
         let releaser = loom::thread::spawn(move || release_in(span));
         allocate(owner, class(4096));
         releaser.join().unwrap();
-        assert!(HEAP.counters().released_total.get() <= 2 * PAGE as u64);
+        assert!(HEAP.counters().pages.released_total.get() <= 2 * PAGE as u64);
         settle(&[owner]);
     });
 }
@@ -123,7 +123,7 @@ fn a_whole_release_beside_a_thread() {
         flush(class(8192), &[last]);
         allocate(owner, class(8192));
         let report = releaser.join().unwrap();
-        assert_eq!(report.released_bytes, HEAP.counters().released_total.get());
+        assert_eq!(report.released_bytes, HEAP.counters().pages.released_total.get());
         flush_magazine(owner, class(8192));
         settle(&[owner]);
         assert_eq!(HEAP.segments().meta(UnitIndex(0)).kind(), RunKind::Small);

@@ -46,7 +46,7 @@ fn the_last_slot_comes_home_while_the_owner_lets_go() {
         let_go(owner, 8192);
         other.join().unwrap();
         assert_eq!(state_of(unit_of(last)), None, "one of the two gave the span up");
-        assert_eq!(HEAP.counters().run_bytes.get(), UNIT as u64);
+        assert_eq!(HEAP.counters().runs.run_bytes.get(), UNIT as u64);
         settle(&[owner]);
     });
 }

@@ -97,8 +97,8 @@ impl<O: Os> Pages<O> {
             self.segments().meta(run).set_owned_pages(units.bytes() / PAGE);
             run
         };
-        self.counters().reacquired_total.add(reacquired * PAGE);
-        self.counters().large_mallocs.add(1);
+        self.counters().pages.reacquired_total.add(reacquired * PAGE);
+        self.counters().events.large_mallocs.add(1);
         self.counters().count_handed(units.bytes() as isize);
         Some(Arena {
             base: self.segments().address(run),
@@ -174,7 +174,7 @@ impl<O: Os> Pages<O> {
     }
 
     pub(crate) fn may_hand_on(&self, bytes: usize) -> bool {
-        bytes >= HAND_ON_FROM && self.counters().handed_on.get() < MOST_HANDED_ON
+        bytes >= HAND_ON_FROM && self.counters().events.handed_on.get() < MOST_HANDED_ON
     }
 
     /// Moves pages of a region, given as numbers from its start, to `to`, if nothing is resident there, and retires the
@@ -252,13 +252,13 @@ impl<O: Os> Pages<O> {
             bytes +=
                 self.segments().meta(run.plus(unit as u32)).add_released(mask).count_ones() as usize * PAGE;
         });
-        self.counters().released_total.add(bytes);
+        self.counters().pages.released_total.add(bytes);
         bytes
     }
 
     pub(crate) fn free_arena(&self, base: NonNull<u8>) {
         if let Some(run) = self.segments().unit_of(base.as_ptr() as usize) {
-            self.counters().large_frees.add(1);
+            self.counters().events.large_frees.add(1);
             self.leave_owner(run);
             let freed = self.free_run(run, RunKind::Region);
             debug_assert!(freed);

@@ -103,7 +103,7 @@ impl<O: Os> Pages<O> {
             run
         };
         self.own_pages(run, 0, plan.owned_pages, zeroed);
-        self.counters().large_mallocs.add(1);
+        self.counters().events.large_mallocs.add(1);
         self.counters().count_handed((plan.owned_pages * PAGE) as isize);
         Some(run)
     }
@@ -113,7 +113,7 @@ impl<O: Os> Pages<O> {
         if !self.run_at(block).is_some_and(|run| self.free_run(run, RunKind::Large)) {
             return Err(Misused::of(Act::Free, block as usize, None));
         }
-        self.counters().large_frees.add(1);
+        self.counters().events.large_frees.add(1);
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl<O: Os> Pages<O> {
             }
         });
         clear(base, &dirty);
-        self.counters().reacquired_total.add(reacquired * PAGE);
+        self.counters().pages.reacquired_total.add(reacquired * PAGE);
     }
 }
 

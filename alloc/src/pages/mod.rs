@@ -13,6 +13,7 @@ pub(crate) mod zone;
 use core::ops::Range;
 
 use crate::base::counters::Counters;
+use crate::base::own_line::OwnLine;
 use crate::base::units::UnitIndex;
 use crate::os::{Guard, Lock, Os};
 use crate::space::Space;
@@ -22,12 +23,12 @@ use page_heap::PageHeap;
 /// The address space, and which runs of it are free.
 pub(crate) struct Pages<O> {
     space: Space<O>,
-    heap: Lock<PageHeap>,
+    heap: OwnLine<Lock<PageHeap>>,
 }
 
 impl<O: Os> Pages<O> {
     pub(crate) const fn new(space: Space<O>) -> Self {
-        Self { space, heap: Lock::new(PageHeap::new()) }
+        Self { space, heap: OwnLine(Lock::new(PageHeap::new())) }
     }
 
     #[inline(always)]
@@ -75,6 +76,6 @@ impl<O: Os> Pages<O> {
     }
 
     pub(crate) const fn page_heap_lock(&self) -> &Lock<PageHeap> {
-        &self.heap
+        &self.heap.0
     }
 }

@@ -61,7 +61,7 @@ impl PageHeap {
             }
             result => result.ok()?,
         };
-        space.counters.run_bytes.add(request.units.bytes());
+        space.counters.runs.run_bytes.add(request.units.bytes());
         Some(run)
     }
 
@@ -89,7 +89,7 @@ impl PageHeap {
 
     /// Gives back a run of any kind.
     pub(crate) fn free<O: Os>(&mut self, space: &Space<O>, run: UnitIndex) {
-        space.counters.run_bytes.sub(UnitCount(space.segments.meta(run).len()).bytes());
+        space.counters.runs.run_bytes.sub(UnitCount(space.segments.meta(run).len()).bytes());
         self.put(space, run, true);
     }
 
@@ -111,7 +111,7 @@ impl PageHeap {
         let more = UnitCount(units.0 - space.segments.meta(run).len());
         let grown = self.zone_of(run).is_some_and(|zone| zone.grow_in_place(space, run, units.0));
         if grown {
-            space.counters.run_bytes.add(more.bytes());
+            space.counters.runs.run_bytes.add(more.bytes());
         }
         grown
     }
@@ -171,6 +171,6 @@ impl PageHeap {
 /// Whether most of the run would have to be cleared: then fresh address space is cheaper.
 fn has_dirt<O: Os>(space: &Space<O>, run: UnitIndex, units: u32) -> bool {
     let dirty = resident_pages(&space.segments, run, units) as usize * PAGE;
-    let idle = space.counters.free_resident.get();
+    let idle = space.counters.runs.free_resident.get();
     dirty > UNIT && idle <= 2 * UnitCount(units).bytes() as u64
 }

@@ -87,7 +87,7 @@ impl<O: Os> Pages<O> {
         // A release that has pinned the old block works on its idle pages.
         let free = from.pinned.load(Ordering::Relaxed) == UNPINNED;
         let fits = huge(old) && huge(new) && to.len() >= from.len();
-        fits && free && self.counters().moves.get() < MOST_MOVES
+        fits && free && self.counters().events.moves.get() < MOST_MOVES
     }
 
     /// Moves the pages of one block to another that is longer; those that cannot move, of its first `keep` bytes, are
@@ -124,7 +124,7 @@ impl<O: Os> Pages<O> {
             };
             at += piece;
         }
-        self.counters().moves.add(usize::from(moved > 0));
+        self.counters().events.moves.add(usize::from(moved > 0));
         Some(bytes)
     }
 
@@ -134,7 +134,7 @@ impl<O: Os> Pages<O> {
         for_each_unit(pages.start, pages.end, |unit, mask| {
             left += self.segments().meta(run.plus(unit as u32)).add_released(mask).count_ones() as usize;
         });
-        self.counters().moved_away.add(left * PAGE);
+        self.counters().pages.moved_away.add(left * PAGE);
     }
 
     /// Gives the advice about huge pages again for a part of a run that is a fresh mapping.
@@ -154,7 +154,7 @@ impl<O: Os> Pages<O> {
         for_each_unit(0, bytes / PAGE, |unit, mask| {
             back += self.segments().meta(old.plus(unit as u32)).reacquire(mask).count_ones() as usize;
         });
-        self.counters().reacquired_total.add(back * PAGE);
+        self.counters().pages.reacquired_total.add(back * PAGE);
         if bytes > 0 {
             // SAFETY: as above; nobody needs what the pages hold. If they stay, they are lost with the run.
             let _ = unsafe { self.os().release(to, bytes) };
@@ -170,8 +170,8 @@ impl<O: Os> Pages<O> {
         meta.set_kind(RunKind::Lost);
         drop(page_heap);
         self.leave(run, 0..units as usize * PAGES_PER_UNIT);
-        self.counters().run_bytes.sub(UnitCount(units).bytes());
-        self.counters().large_frees.add(1);
+        self.counters().runs.run_bytes.sub(UnitCount(units).bytes());
+        self.counters().events.large_frees.add(1);
         self.counters().count_handed(-((owned * PAGE) as isize));
     }
 }

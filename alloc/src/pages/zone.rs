@@ -169,7 +169,7 @@ impl Zone {
         // What is resident already counts from now on, be it needed or not.
         let end = if self.populated { self.committed } else { end };
         let mut resident = if self.populated { resident_pages(segments, old, end.0 - old.0) } else { 0 };
-        space.counters.free_resident.add(resident as usize * PAGE);
+        space.counters.runs.free_resident.add(resident as usize * PAGE);
         self.frontier = end;
         if let Some(run) = last {
             self.free.remove(&ByLength(segments), run);
@@ -202,7 +202,7 @@ impl Zone {
         let segments = &space.segments;
         let len = segments.meta(run).len();
         let resident = resident_pages(segments, run, len);
-        space.counters.free_resident.add(resident as usize * PAGE);
+        space.counters.runs.free_resident.add(resident as usize * PAGE);
         self.insert(segments, run, len, resident);
         let next = run.plus(len);
         if join_next && next < self.frontier && segments.meta(next).kind() == RunKind::Free {
@@ -331,7 +331,7 @@ impl Zone {
         }
         segments.meta(start).set_len(units);
         segments.meta(start).set_kind(kind);
-        space.counters.free_resident.sub(middle as usize * PAGE);
+        space.counters.runs.free_resident.sub(middle as usize * PAGE);
     }
 
     fn insert(&mut self, segments: &Segments, run: UnitIndex, len: u32, resident: u32) {
@@ -374,8 +374,8 @@ impl Zone {
             units = needed;
             tables = space.commit(self.committed, units, spans);
         }
-        space.counters.metadata.add(tables.ok()?);
-        space.counters.committed.add(units as usize * UNIT);
+        space.counters.pages.metadata.add(tables.ok()?);
+        space.counters.runs.committed.add(units as usize * UNIT);
         if space.os.populates(space.segments.address(self.committed)) {
             self.populated = true;
             let came = (self.committed.0..self.committed.0 + units)
@@ -383,7 +383,7 @@ impl Zone {
                     space.segments.meta(UnitIndex(unit)).reacquire(PageMask::MAX).count_ones() as usize
                 })
                 .sum::<usize>();
-            space.counters.populated.add(came * PAGE);
+            space.counters.pages.populated.add(came * PAGE);
         }
         self.committed = self.committed.plus(units);
         Some(())

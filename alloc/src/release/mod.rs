@@ -52,7 +52,7 @@ impl Releases {
         if let Some(misused) = job.misused {
             return Err(misused);
         }
-        caches.counters().releases_total.add(1);
+        caches.counters().events.releases_total.add(1);
         let mut report = job.report(start);
         (report.rss_before, report.rss_after) = (rss_before, rss());
         Ok(report)
@@ -90,8 +90,9 @@ impl<O: Os> Job<'_, O> {
             (cached, caches) = (cached + held, caches + 1);
         }
         let cached = cached.min(tally.objects);
-        let free_resident = counters.free_resident.get();
-        let never_used = counters.committed.get().saturating_sub(counters.run_bytes.get() + free_resident);
+        let free_resident = counters.runs.free_resident.get();
+        let never_used =
+            counters.runs.committed.get().saturating_sub(counters.runs.run_bytes.get() + free_resident);
         let mut report = ReleaseReport {
             released_bytes: batch.released,
             metadata_released_bytes: self.tables,

@@ -8,6 +8,7 @@
 
 use core::ptr::NonNull;
 
+use crate::base::own_line::OwnLine;
 use crate::base::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::units::{HUGE, MOST_OF_SEGMENT, PAGE, UNIT, UNIT_SHIFT, UnitIndex};
 use crate::os::{Errno, Os};
@@ -35,7 +36,8 @@ pub(crate) struct Segment {
     metas: AtomicPtr<UnitMeta>,
     spans: AtomicPtr<SpanRecord>,
     /// Which units are committed: the first of an extent in the high half, the one behind its last in the low half.
-    committed: [AtomicU64; MAX_EXTENTS],
+    /// Apart from the fields above, which every free reads.
+    committed: OwnLine<[AtomicU64; MAX_EXTENTS]>,
 }
 
 impl Segment {
@@ -47,7 +49,7 @@ impl Segment {
             units: AtomicU32::new(0),
             metas: AtomicPtr::new(core::ptr::null_mut()),
             spans: AtomicPtr::new(core::ptr::null_mut()),
-            committed: [const { AtomicU64::new(0) }; MAX_EXTENTS],
+            committed: OwnLine([const { AtomicU64::new(0) }; MAX_EXTENTS]),
         }
     }
 

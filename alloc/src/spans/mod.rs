@@ -10,6 +10,7 @@ mod lists;
 mod take;
 
 use crate::base::counters::Counters;
+use crate::base::own_line::OwnLine;
 use crate::base::units::{PAGES_PER_UNIT, UnitIndex};
 use crate::os::{Guard, Lock, Os};
 use crate::pages::Pages;
@@ -22,12 +23,12 @@ use lists::SpanList;
 /// The pages, and which spans of each class have room.
 pub(crate) struct Spans<O> {
     pages: Pages<O>,
-    lists: [Lock<SpanList>; CLASSES],
+    lists: [OwnLine<Lock<SpanList>>; CLASSES],
 }
 
 impl<O: Os> Spans<O> {
     pub(crate) const fn new(pages: Pages<O>) -> Self {
-        Self { pages, lists: [const { Lock::new(SpanList::new()) }; CLASSES] }
+        Self { pages, lists: [const { OwnLine(Lock::new(SpanList::new())) }; CLASSES] }
     }
 
     #[inline(always)]
@@ -61,7 +62,7 @@ impl<O: Os> Spans<O> {
     }
 
     pub(crate) const fn list_lock(&self, class: SizeClass) -> &Lock<SpanList> {
-        &self.lists[class.index()]
+        &self.lists[class.index()].0
     }
 
     /// The class of the slot that begins at `block`; `None` for a large block.

@@ -129,7 +129,7 @@ impl<O: Os> Spans<O> {
                 count += self.segments().meta(span.plus(unit)).reacquire(mask).count_ones() as usize;
             }
         }
-        self.counters().reacquired_total.add(count * PAGE);
+        self.counters().pages.reacquired_total.add(count * PAGE);
     }
 }
 
