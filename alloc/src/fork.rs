@@ -120,7 +120,9 @@ impl<O: Os> Heap<O> {
             self.releases.lock().lock_for_fork(self.os());
             self.caches.registry.lock_for_fork(self.os());
             SizeClass::all().for_each(|class| self.spans().list_lock(class).lock_for_fork(self.os()));
-            self.pages().page_heap_lock().lock_for_fork(self.os());
+            let (growing, zones) = self.pages().page_heap().locks();
+            growing.lock_for_fork(self.os());
+            zones.for_each(|zone| zone.lock_for_fork(self.os()));
         }
         begin_fork();
     }
@@ -131,7 +133,9 @@ impl<O: Os> Heap<O> {
         if is_forking() {
             return;
         }
-        self.pages().page_heap_lock().unlock_after_fork(self.os());
+        let (growing, zones) = self.pages().page_heap().locks();
+        zones.rev().for_each(|zone| zone.unlock_after_fork(self.os()));
+        growing.unlock_after_fork(self.os());
         SizeClass::all().for_each(|class| self.spans().list_lock(class).unlock_after_fork(self.os()));
         self.caches.registry.unlock_after_fork(self.os());
         self.releases.lock().unlock_after_fork(self.os());

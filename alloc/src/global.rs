@@ -108,7 +108,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// The checks of `hardened` take the lock of the page heap for a large block.
+/// The checks of `hardened` take the lock of its zone for a large block.
 fn assert_may_look(layout: Layout, what: &str) {
     if SizeClass::of(layout.size(), layout.align()).is_none() {
         assert_unlocked(what);

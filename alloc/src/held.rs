@@ -22,7 +22,7 @@ pub enum HeapLock {
     Cache { number: u32 },
     /// The lists of the size class of so many bytes.
     Class { bytes: usize },
-    /// The page heap.
+    /// The page heap: a zone of it, or what adds segments.
     PageHeap,
 }
 
@@ -60,7 +60,8 @@ impl<O: Os> Heap<O> {
         SizeClass::all()
             .filter(|class| self.spans().list_lock(*class).is_taken())
             .for_each(|class| each(HeapLock::Class { bytes: class.size() }));
-        if self.pages().page_heap_lock().is_taken() {
+        let (growing, mut zones) = self.pages().page_heap().locks();
+        if growing.is_taken() || zones.any(|zone| zone.is_taken()) {
             each(HeapLock::PageHeap);
         }
     }
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn names_what_is_held_and_nothing_else() {
-        let heap = Heap::new(Fake::new(1 << 20), 1 << 20);
+        let heap = Heap::new(Fake::new(64 << 20), 64 << 20);
         let held = || {
             let mut held = Vec::new();
             heap.held_locks(|lock| held.push(lock));
@@ -82,8 +83,9 @@ mod tests {
         assert_eq!(held(), []);
         let class = SizeClass::all().nth(3).expect("there are more classes");
         {
+            assert!(!heap.pages().allocate_large(1 << 16, 8, false).is_null());
             let _class = heap.spans().list_of(class);
-            let _pages = heap.pages().page_heap();
+            let _zone = heap.pages().zone(0).expect("the block lies in one");
             assert_eq!(held(), [HeapLock::Class { bytes: class.size() }, HeapLock::PageHeap]);
         }
         heap.lock_all();

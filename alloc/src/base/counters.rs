@@ -35,7 +35,7 @@ pub(crate) struct Counters {
     handed: OwnLine<Counter>,
     /// Changed where pages come and go; read, as `handed` is, by each slow path that frees.
     pub(crate) pages: OwnLine<PageCounters>,
-    /// Changed under the lock of the page heap.
+    /// Changed under the lock of a zone, mostly.
     pub(crate) runs: OwnLine<RunCounters>,
     pub(crate) events: OwnLine<EventCounters>,
 }

@@ -74,11 +74,8 @@ struct Totals {
 pub(crate) fn verify<O: Os>(caches: &Caches<O>, cache: Option<&ThreadCache>) -> Result<(), HeapError> {
     let (spans, pages) = (caches.spans(), caches.spans().pages());
     let mut totals = Totals::default();
-    {
-        let page_heap = pages.page_heap();
-        for zone in page_heap.zones() {
-            verify_zone(pages.segments(), zone, &mut totals)?;
-        }
+    for zone in (0..pages.zones()).filter_map(|number| pages.zone(number)) {
+        verify_zone(pages.segments(), &zone, &mut totals)?;
     }
     for (run, _) in pages.runs() {
         if pages.segments().meta(run).kind() == RunKind::Small {

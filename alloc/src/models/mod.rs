@@ -240,7 +240,7 @@ fn settle(caches: &[&ThreadCache]) {
     HEAP.verify(None).unwrap();
     caches.iter().for_each(|cache| HEAP.verify(Some(cache)).unwrap());
     let world = World::current();
-    let used = HEAP.pages().page_heap().zones()[0].used();
+    let used = HEAP.pages().zone(0).unwrap().used();
     let (mut released, mut taken) = (0, 0);
     for unit in used.clone().map(UnitIndex) {
         released += HEAP.segments().meta(unit).released().count_ones() as usize * PAGE;

@@ -1,7 +1,7 @@
 //! A lock of the allocator's own: it never allocates, never panics and never poisons.
 //!
 //! A futex in three states, after Ulrich Drepper's "Futexes Are Tricky". Locks are taken in the order releasing,
-//! registry, cache, class, page heap; none of the last four is held across a call of the OS that gives memory back.
+//! registry, cache, class, new segments, zone; only the first is held across a call of the OS that gives memory back.
 //!
 //! A thread that forks holds all locks but the caches' from its first handler to its last (see `fork`). Handlers of
 //! others may run in between, on the same thread, and allocate. Such a thread *passes* locks that it finds taken: they are

@@ -1,7 +1,7 @@
 //! Arenas: runs of whole units for data that goes as a whole, or page by page as it is no longer needed.
 //!
 //! Invariant: pages that were retired are never touched again by the owner, so they are idle memory even while the
-//! arena lives. Locks: the page heap's.
+//! arena lives. Locks: those of zones.
 
 #![allow(unsafe_code, reason = "arenas are raw memory")]
 
@@ -76,8 +76,7 @@ impl<O: Os> Pages<O> {
         };
         let (mut dirty, mut reacquired) = (0..0, 0);
         let run = {
-            let mut page_heap = self.page_heap();
-            let run = page_heap.allocate(self.space(), request)?;
+            let (_zone, run) = self.allocate(request)?;
             // Under the lock, as for a large block, and all at once: most of the time goes to the rows of units that were
             // never used.
             for unit in 0..room.0 {
@@ -196,12 +195,7 @@ impl<O: Os> Pages<O> {
         let whole = group.divides(pages.start * PAGE, bytes) && group.divides(to.as_ptr() as usize, 0);
         let Some(place) = self.segments().unit_of(to.as_ptr() as usize) else { return false };
         // The advice about huge pages travels with the pages, and would stay behind in a zone that is without.
-        let same_advice = {
-            let page_heap = self.page_heap();
-            let huge =
-                |unit| page_heap.serves(unit, Purpose::Huge) && !page_heap.serves(unit, Purpose::Spans);
-            huge(run) == huge(place)
-        };
+        let same_advice = self.is_huge(run) == self.is_huge(place);
         if !whole || !same_advice || resident_bytes(self.os(), to, bytes) != Ok(0) {
             return false;
         }

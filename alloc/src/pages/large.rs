@@ -12,8 +12,8 @@ use super::Pages;
 use crate::base::sync::Ordering;
 use crate::base::units::{HUGE, PAGE, PAGES_PER_UNIT, UNIT, UnitCount, UnitIndex, for_each_unit};
 use crate::os::Os;
-use crate::pages::page_heap::{PageHeap, Request};
-use crate::pages::zone::Purpose;
+use crate::pages::page_heap::Request;
+use crate::pages::zone::{Purpose, Zone};
 use crate::space::misuse::{Act, Misused};
 use crate::space::unit_table::RunKind;
 
@@ -95,8 +95,7 @@ impl<O: Os> Pages<O> {
             prefer_zero: false,
         };
         let run = {
-            let mut page_heap = self.page_heap();
-            let run = page_heap.allocate(self.space(), request)?;
+            let (_zone, run) = self.allocate(request)?;
             // Under the lock: a release that finds the run must not take the pages of its past for idle ones.
             self.segments().meta(run).set_owned_pages(plan.owned_pages);
             self.segments().meta(run).set_class(None);
@@ -119,8 +118,8 @@ impl<O: Os> Pages<O> {
 
     /// Frees a large block or region, or leaves that to the release that works on it. False if there is none.
     pub(crate) fn free_run(&self, run: UnitIndex, kind: RunKind) -> bool {
-        let mut page_heap = self.page_heap();
-        if !self.is_in_use(&page_heap, run, kind) {
+        let Some(mut zone) = self.zone_of(run) else { return false };
+        if !self.is_in_use(&zone, run, kind) {
             return false;
         }
         let meta = self.segments().meta(run);
@@ -134,7 +133,7 @@ impl<O: Os> Pages<O> {
             .count_handed((retired as usize * PAGE) as isize - (meta.owned_pages() * PAGE) as isize);
         // Relaxed: the lock orders all use of the pin.
         if meta.pinned.load(Ordering::Relaxed) == UNPINNED {
-            page_heap.free(self.space(), run);
+            zone.give_back(self.space(), run);
         } else {
             meta.pinned.store(DOOMED, Ordering::Relaxed);
         }
@@ -147,8 +146,9 @@ impl<O: Os> Pages<O> {
         ((block as usize).is_multiple_of(UNIT) && self.segments().is_committed(unit)).then_some(unit)
     }
 
-    /// Whether a run of `kind` begins at a unit and was not freed. The page heap proves that its lock is held.
-    pub(crate) fn is_in_use(&self, _locked: &PageHeap, run: UnitIndex, kind: RunKind) -> bool {
+    /// Whether a run of `kind` begins at a unit and was not freed. Its zone proves that the lock is held.
+    pub(crate) fn is_in_use(&self, zone: &Zone, run: UnitIndex, kind: RunKind) -> bool {
+        debug_assert!(zone.holds(run));
         let meta = self.segments().meta(run);
         // Relaxed: as above.
         meta.kind() == kind && meta.pinned.load(Ordering::Relaxed) != DOOMED
@@ -157,12 +157,16 @@ impl<O: Os> Pages<O> {
     /// Whether a block in use begins here that is as large as `layout` asks.
     pub(crate) fn is_live_large(&self, block: *mut u8, layout: Layout) -> bool {
         self.run_at(block).is_some_and(|run| {
-            let page_heap = self.page_heap();
-            let plan = Plan::at(purpose_of(&page_heap, run), layout.size(), layout.align());
+            let Some(zone) = self.zone_of(run) else { return false };
+            let plan = Plan::at(self.purpose_of(run), layout.size(), layout.align());
             let owned = self.segments().meta(run).owned_pages();
-            self.is_in_use(&page_heap, run, RunKind::Large)
-                && plan.is_some_and(|plan| plan.owned_pages == owned)
+            self.is_in_use(&zone, run, RunKind::Large) && plan.is_some_and(|plan| plan.owned_pages == owned)
         })
+    }
+
+    /// What the run of a large block was allocated for.
+    pub(crate) fn purpose_of(&self, run: UnitIndex) -> Purpose {
+        if self.serves(run, Purpose::Spans) { Purpose::Spans } else { Purpose::Huge }
     }
 
     /// Marks pages of a run as in use, and clears them with `zeroed`.
@@ -190,11 +194,6 @@ impl<O: Os> Pages<O> {
         clear(base, &dirty);
         self.counters().pages.reacquired_total.add(reacquired * PAGE);
     }
-}
-
-/// What the run of a large block was allocated for.
-pub(crate) fn purpose_of(page_heap: &PageHeap, run: UnitIndex) -> Purpose {
-    if page_heap.serves(run, Purpose::Spans) { Purpose::Spans } else { Purpose::Huge }
 }
 
 fn clear(base: *mut u8, pages: &core::ops::Range<usize>) {

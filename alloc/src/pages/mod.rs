@@ -1,6 +1,6 @@
 //! Runs of units: the page heap, and what takes whole pages from it (large blocks, arenas).
 //!
-//! [`Pages`] owns the address space and the lock of the page heap, and is all that the layers above see.
+//! [`Pages`] owns the address space and the page heap, and is all that the layers above see.
 
 pub(crate) mod arena;
 pub(crate) mod kept;
@@ -13,22 +13,22 @@ pub(crate) mod zone;
 use core::ops::Range;
 
 use crate::base::counters::Counters;
-use crate::base::own_line::OwnLine;
 use crate::base::units::UnitIndex;
-use crate::os::{Guard, Lock, Os};
+use crate::os::{Guard, Os};
 use crate::space::Space;
 use crate::space::segment::Segments;
-use page_heap::PageHeap;
+use page_heap::{PageHeap, Request};
+use zone::{Purpose, Zone};
 
 /// The address space, and which runs of it are free.
 pub(crate) struct Pages<O> {
     space: Space<O>,
-    heap: OwnLine<Lock<PageHeap>>,
+    heap: PageHeap,
 }
 
 impl<O: Os> Pages<O> {
     pub(crate) const fn new(space: Space<O>) -> Self {
-        Self { space, heap: OwnLine(Lock::new(PageHeap::new())) }
+        Self { space, heap: PageHeap::new() }
     }
 
     #[inline(always)]
@@ -51,17 +51,43 @@ impl<O: Os> Pages<O> {
         &self.space.counters
     }
 
-    /// The page heap. Its lock is the last in the order.
-    pub(crate) fn page_heap(&self) -> Guard<'_, PageHeap, O> {
-        self.heap.lock(&self.space.os)
+    /// The number of zones.
+    pub(crate) fn zones(&self) -> usize {
+        self.heap.zones()
+    }
+
+    /// See [`PageHeap::zone`]. The lock of a zone is the last in the order, and nobody takes two.
+    pub(crate) fn zone(&self, number: usize) -> Option<Guard<'_, Zone, O>> {
+        self.heap.zone(&self.space.os, number)
+    }
+
+    /// The zone of a unit.
+    pub(crate) fn zone_of(&self, unit: UnitIndex) -> Option<Guard<'_, Zone, O>> {
+        self.heap.zone_of(&self.space.os, unit)
+    }
+
+    /// See [`PageHeap::serves`].
+    pub(crate) fn serves(&self, run: UnitIndex, purpose: Purpose) -> bool {
+        self.heap.serves(run, purpose)
+    }
+
+    /// See [`PageHeap::allocate`].
+    pub(crate) fn allocate(&self, request: Request) -> Option<(Guard<'_, Zone, O>, UnitIndex)> {
+        self.heap.allocate(&self.space, request)
+    }
+
+    /// Gives back a run of any kind.
+    pub(crate) fn free(&self, run: UnitIndex) {
+        if let Some(mut zone) = self.zone_of(run) {
+            zone.give_back(&self.space, run);
+        }
     }
 
     /// All runs, zone by zone, each with the number of units to the end of its zone. No lock is held between two, so of
     /// runs that are cut or joined meanwhile a part may be seen twice or not at all.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (UnitIndex, u32)> + '_ {
-        let zones = self.page_heap().zones().len();
-        let used = |zone: usize| self.page_heap().zones()[zone].used();
-        (0..zones).flat_map(move |zone| self.runs_in(used(zone)))
+        let used = |zone| self.zone(zone).map_or(0..0, |zone| zone.used());
+        (0..self.zones()).flat_map(move |zone| self.runs_in(used(zone)))
     }
 
     /// The runs that begin in a range of used units of one zone. Each is left behind before it is returned.
@@ -75,7 +101,7 @@ impl<O: Os> Pages<O> {
         })
     }
 
-    pub(crate) const fn page_heap_lock(&self) -> &Lock<PageHeap> {
-        &self.heap.0
+    pub(crate) const fn page_heap(&self) -> &PageHeap {
+        &self.heap
     }
 }

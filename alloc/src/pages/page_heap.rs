@@ -1,16 +1,19 @@
 //! The page heap: runs of units for spans, large blocks and regions.
 //!
 //! Best fit: the shortest free run that has room, the lowest of these, and only then fresh address space. Freed runs
-//! coalesce with their neighbours. All of it works under one lock; no call here gives memory back to the OS.
+//! coalesce with their neighbours. Each zone has a lock, so spans, huge blocks and regions do not wait for each other;
+//! another lock is held while segments are added. No call here gives memory back to the OS.
 
+use crate::base::own_line::OwnLine;
+use crate::base::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::base::units::{HUGE, PAGE, UNIT, UnitCount, UnitIndex};
-use crate::os::Os;
+use crate::os::{Guard, Lock, Os};
 use crate::pages::zone::{Purpose, Refusal, Zone, resident_pages};
 use crate::space::Space;
 use crate::space::unit_table::RunKind;
 
 /// Three zones in a segment that has room for them, one in any other.
-const MAX_ZONES: usize = 3 + 31;
+const MAX_ZONES: usize = if cfg!(loom) { 4 } else { 3 + 31 };
 /// A segment with fewer units than this is one zone for all purposes: 4 GiB, and less under test, so that tests need little
 /// memory.
 const DIVIDED_FROM: u32 = if cfg!(test) { 1 << 11 } else { 1 << 16 };
@@ -31,120 +34,139 @@ pub(crate) struct Request {
     pub(crate) prefer_zero: bool,
 }
 
+/// Which units a zone has, and what for. Written once, before the zone is counted.
 #[derive(Debug)]
+struct Bounds {
+    /// The first unit in the high half, the one behind the last in the low half.
+    units: AtomicU64,
+    purposes: AtomicU8,
+}
+
+impl Bounds {
+    const fn new() -> Self {
+        Self { units: AtomicU64::new(0), purposes: AtomicU8::new(0) }
+    }
+
+    // Relaxed: who counts the zone has acquired the count.
+
+    fn hold(&self, unit: UnitIndex) -> bool {
+        let units = self.units.load(Ordering::Relaxed);
+        units >> 32 <= u64::from(unit.0) && unit.0 < units as u32
+    }
+
+    fn serve(&self, purpose: Purpose) -> bool {
+        self.purposes.load(Ordering::Relaxed) & purpose as u8 != 0
+    }
+}
+
 pub(crate) struct PageHeap {
-    zones: [Zone; MAX_ZONES],
-    count: usize,
+    bounds: [Bounds; MAX_ZONES],
+    count: AtomicUsize,
+    zones: [OwnLine<Lock<Zone>>; MAX_ZONES],
+    /// Held while a segment is added. Taken before the lock of any zone.
+    growing: OwnLine<Lock<()>>,
 }
 
 impl PageHeap {
     pub(crate) const fn new() -> Self {
-        const EMPTY: Zone = Zone::new(0, UnitIndex(0), UnitIndex(0));
-        Self { zones: [EMPTY; MAX_ZONES], count: 0 }
+        Self {
+            bounds: [const { Bounds::new() }; MAX_ZONES],
+            count: AtomicUsize::new(0),
+            zones: [const { OwnLine(Lock::new(Zone::new(0, UnitIndex(0), UnitIndex(0)))) }; MAX_ZONES],
+            growing: OwnLine(Lock::new(())),
+        }
     }
 
-    pub(crate) fn zones(&self) -> &[Zone] {
-        &self.zones[..self.count]
+    /// The number of zones. It only grows.
+    pub(crate) fn zones(&self) -> usize {
+        // Acquire: a counted zone is set up.
+        self.count.load(Ordering::Acquire)
     }
 
-    pub(crate) fn zone_mut(&mut self, index: usize) -> Option<&mut Zone> {
-        self.zones[..self.count].get_mut(index)
+    fn bounds(&self) -> &[Bounds] {
+        &self.bounds[..self.zones().min(MAX_ZONES)]
     }
 
-    /// A run, or `None` when no memory is to be had. Its pages keep their `released` bits: the caller clears them.
-    pub(crate) fn allocate<O: Os>(&mut self, space: &Space<O>, request: Request) -> Option<UnitIndex> {
-        let run = match self.allocate_here(space, request) {
-            Err(Refusal::NoRoom) => {
-                let needed = request.units.0.checked_add(request.align)?;
-                self.add_segment(space, needed)?;
-                self.allocate_here(space, request).ok()?
-            }
+    /// The zone of that number. `None` if there are not so many.
+    pub(crate) fn zone<'a, O: Os>(&'a self, os: &'a O, number: usize) -> Option<Guard<'a, Zone, O>> {
+        self.zones[..self.bounds().len()].get(number).map(|zone| zone.lock(os))
+    }
+
+    /// The zone of a unit.
+    pub(crate) fn zone_of<'a, O: Os>(&'a self, os: &'a O, unit: UnitIndex) -> Option<Guard<'a, Zone, O>> {
+        self.zone(os, self.bounds().iter().position(|bounds| bounds.hold(unit))?)
+    }
+
+    /// Whether a run lies where runs for `purpose` may lie.
+    pub(crate) fn serves(&self, run: UnitIndex, purpose: Purpose) -> bool {
+        self.bounds().iter().any(|bounds| bounds.hold(run) && bounds.serve(purpose))
+    }
+
+    /// All locks, in their order.
+    pub(crate) fn locks(&self) -> (&Lock<()>, impl DoubleEndedIterator<Item = &Lock<Zone>>) {
+        (&self.growing, self.zones.iter().map(|zone| &zone.0))
+    }
+
+    /// A run and its zone, or `None` when no memory is to be had. Its pages keep their `released` bits: the caller
+    /// clears them.
+    pub(crate) fn allocate<'a, O: Os>(
+        &'a self,
+        space: &'a Space<O>,
+        request: Request,
+    ) -> Option<(Guard<'a, Zone, O>, UnitIndex)> {
+        let taken = match self.allocate_here(space, request) {
+            Err(Refusal::NoRoom) => self.allocate_in_more(space, request)?,
             result => result.ok()?,
         };
         space.counters.runs.run_bytes.add(request.units.bytes());
-        Some(run)
+        Some(taken)
     }
 
-    fn allocate_here<O: Os>(&mut self, space: &Space<O>, request: Request) -> Result<UnitIndex, Refusal> {
-        let Request { units: UnitCount(units), room, align, purpose, kind, prefer_zero } = request;
+    fn allocate_in_more<'a, O: Os>(
+        &'a self,
+        space: &'a Space<O>,
+        request: Request,
+    ) -> Option<(Guard<'a, Zone, O>, UnitIndex)> {
+        let _growing = self.growing.lock(&space.os);
+        // Another thread may have added a segment while this one waited.
+        match self.allocate_here(space, request) {
+            Err(Refusal::NoRoom) => {}
+            result => return result.ok(),
+        }
+        let needed = request.units.0.checked_add(request.align)?;
+        self.add_segment(space, needed)?;
+        self.allocate_here(space, request).ok()
+    }
+
+    fn allocate_here<'a, O: Os>(
+        &'a self,
+        space: &'a Space<O>,
+        request: Request,
+    ) -> Result<(Guard<'a, Zone, O>, UnitIndex), Refusal> {
         let mut refusal = Refusal::NoRoom;
-        for zone in self.zones[..self.count].iter_mut().filter(|zone| zone.serves(purpose)) {
-            let roomy = zone.find(space, units.saturating_add(room.0), align);
-            // Behind the frontier there is room as well.
-            let tight = if roomy.is_none() && room.0 > 0 { zone.find(space, units, align) } else { None };
-            if let Some(run) = roomy
-                && !(prefer_zero && has_dirt(space, run, units))
-            {
-                return Ok(zone.carve(space, run, units, align, kind));
+        for (bounds, zone) in self.bounds().iter().zip(&self.zones) {
+            if !bounds.serve(request.purpose) {
+                continue;
             }
-            match (zone.extend(space, units, align, kind, prefer_zero), roomy.or(tight)) {
-                (Ok(fresh), _) => return Ok(fresh),
-                (Err(_), Some(run)) => return Ok(zone.carve(space, run, units, align, kind)),
-                (Err(reason), None) if reason == Refusal::NoMemory => refusal = reason,
-                (Err(_), None) => {}
+            let mut zone = zone.lock(&space.os);
+            match allocate_in(&mut zone, space, request) {
+                Ok(run) => return Ok((zone, run)),
+                Err(Refusal::NoRoom) => {}
+                Err(Refusal::NoMemory) => refusal = Refusal::NoMemory,
             }
         }
         Err(refusal)
     }
 
-    /// Gives back a run of any kind.
-    pub(crate) fn free<O: Os>(&mut self, space: &Space<O>, run: UnitIndex) {
-        space.counters.runs.run_bytes.sub(UnitCount(space.segments.meta(run).len()).bytes());
-        self.put(space, run, true);
-    }
-
-    /// Puts a run that was [`RunKind::Leaving`] back among the free ones.
-    /// Without `join_next` the unit behind it remains a head, from which the release can go on.
-    pub(crate) fn put<O: Os>(&mut self, space: &Space<O>, run: UnitIndex, join_next: bool) {
-        if let Some(zone) = self.zone_of(run) {
-            zone.free(space, run, join_next);
-        }
-    }
-
-    /// Lengthens a run without moving it, if it can be.
-    pub(crate) fn grow_in_place<O: Os>(
-        &mut self,
-        space: &Space<O>,
-        run: UnitIndex,
-        units: UnitCount,
-    ) -> bool {
-        let more = UnitCount(units.0 - space.segments.meta(run).len());
-        let grown = self.zone_of(run).is_some_and(|zone| zone.grow_in_place(space, run, units.0));
-        if grown {
-            space.counters.runs.run_bytes.add(more.bytes());
-        }
-        grown
-    }
-
-    /// Shortens a run and frees its end.
-    pub(crate) fn shrink<O: Os>(&mut self, space: &Space<O>, run: UnitIndex, units: UnitCount) {
-        let len = space.segments.meta(run).len();
-        debug_assert!(0 < units.0 && units.0 < len);
-        let kind = space.segments.meta(run).kind();
-        let tail = run.plus(units.0);
-        space.segments.meta(run).set_len(units.0);
-        space.segments.meta(tail).set_len(len - units.0);
-        space.segments.meta(tail).set_kind(kind);
-        self.free(space, tail);
-    }
-
-    /// Whether a run lies where runs for `purpose` may lie.
-    pub(crate) fn serves(&self, run: UnitIndex, purpose: Purpose) -> bool {
-        self.zones().iter().any(|zone| zone.holds(run) && zone.serves(purpose))
-    }
-
-    fn zone_of(&mut self, run: UnitIndex) -> Option<&mut Zone> {
-        self.zones[..self.count].iter_mut().find(|zone| zone.holds(run))
-    }
-
-    fn add_segment<O: Os>(&mut self, space: &Space<O>, needed: u32) -> Option<()> {
-        if self.count + 3 > MAX_ZONES {
+    /// Callers hold the lock of `growing`.
+    fn add_segment<O: Os>(&self, space: &Space<O>, needed: u32) -> Option<()> {
+        if self.zones() + 3 > MAX_ZONES {
             return None;
         }
         let segment = space.reserve(needed)?;
         let (first, units) = (segment.first(), segment.units());
         if units < DIVIDED_FROM || needed > units / 4 {
-            self.push(Zone::new(ALL, first, first.plus(units)));
+            self.push(space, ALL, first, first.plus(units));
             space.advise_huge(first, first.plus(units), false);
             return Some(());
         }
@@ -152,19 +174,40 @@ impl PageHeap {
         let huge_units = (HUGE / UNIT) as u32;
         let spans_end = first.plus(units / 4 / huge_units * huge_units);
         let huge_end = spans_end.plus(units / 8 * 3 / huge_units * huge_units);
-        self.push(Zone::new(Purpose::Spans as u8, first, spans_end));
-        self.push(Zone::new(Purpose::Huge as u8, spans_end, huge_end));
-        self.push(Zone::new(Purpose::Arena as u8, huge_end, first.plus(units)));
         // Elsewhere a huge page would bring pages in that nobody touched, and fill holes that were given back.
         space.advise_huge(first, spans_end, false);
         space.advise_huge(spans_end, huge_end, true);
         space.advise_huge(huge_end, first.plus(units), false);
+        self.push(space, Purpose::Spans as u8, first, spans_end);
+        self.push(space, Purpose::Huge as u8, spans_end, huge_end);
+        self.push(space, Purpose::Arena as u8, huge_end, first.plus(units));
         Some(())
     }
 
-    fn push(&mut self, zone: Zone) {
-        self.zones[self.count] = zone;
-        self.count += 1;
+    fn push<O: Os>(&self, space: &Space<O>, purposes: u8, first: UnitIndex, limit: UnitIndex) {
+        let number = self.zones();
+        *self.zones[number].lock(&space.os) = Zone::new(purposes, first, limit);
+        let bounds = &self.bounds[number];
+        bounds.units.store(u64::from(first.0) << 32 | u64::from(limit.0), Ordering::Relaxed);
+        bounds.purposes.store(purposes, Ordering::Relaxed);
+        // Release: publishes the above.
+        self.count.store(number + 1, Ordering::Release);
+    }
+}
+
+fn allocate_in<O: Os>(zone: &mut Zone, space: &Space<O>, request: Request) -> Result<UnitIndex, Refusal> {
+    let Request { units: UnitCount(units), room, align, kind, prefer_zero, purpose: _ } = request;
+    let roomy = zone.find(space, units.saturating_add(room.0), align);
+    // Behind the frontier there is room as well.
+    let tight = if roomy.is_none() && room.0 > 0 { zone.find(space, units, align) } else { None };
+    if let Some(run) = roomy
+        && !(prefer_zero && has_dirt(space, run, units))
+    {
+        return Ok(zone.carve(space, run, units, align, kind));
+    }
+    match (zone.extend(space, units, align, kind, prefer_zero), roomy.or(tight)) {
+        (Err(_), Some(run)) => Ok(zone.carve(space, run, units, align, kind)),
+        (result, _) => result,
     }
 }
 

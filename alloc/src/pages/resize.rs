@@ -10,7 +10,7 @@ use super::Pages;
 use crate::base::sync::Ordering;
 use crate::base::units::{PAGE, PAGES_PER_UNIT, UnitCount, UnitIndex, for_each_unit};
 use crate::os::{Moved, Os};
-use crate::pages::large::{Plan, UNPINNED, purpose_of};
+use crate::pages::large::{Plan, UNPINNED};
 use crate::pages::zone::Purpose;
 use crate::space::misuse::{Act, Misused};
 use crate::space::unit_table::RunKind;
@@ -24,21 +24,21 @@ impl<O: Os> Pages<O> {
         let misused = || Misused::of(Act::Realloc, block as usize, None);
         let run = self.run_at(block).ok_or_else(misused)?;
         let meta = self.segments().meta(run);
-        let mut page_heap = self.page_heap();
-        if !self.is_in_use(&page_heap, run, RunKind::Large) {
+        let mut zone = self.zone_of(run).ok_or_else(misused)?;
+        if !self.is_in_use(&zone, run, RunKind::Large) {
             return Err(misused());
         }
-        let Some(plan) = Plan::at(purpose_of(&page_heap, run), size, align) else { return Ok(false) };
-        let here = page_heap.serves(run, plan.purpose);
+        let Some(plan) = Plan::at(self.purpose_of(run), size, align) else { return Ok(false) };
+        let here = self.serves(run, plan.purpose);
         if !here || meta.pinned.load(Ordering::Relaxed) != UNPINNED {
             return Ok(false);
         }
         let len = meta.len();
-        if plan.units.0 > len && !page_heap.grow_in_place(self.space(), run, plan.units) {
+        if plan.units.0 > len && !zone.grow_in_place(self.space(), run, plan.units.0) {
             return Ok(false);
         }
         if plan.units.0 < len {
-            page_heap.shrink(self.space(), run, plan.units);
+            zone.shrink(self.space(), run, plan.units);
         }
         let owned = meta.owned_pages();
         if plan.owned_pages > owned {
@@ -82,12 +82,15 @@ impl<O: Os> Pages<O> {
     /// Whether the pages of one block may go to another: both are of huge pages, and the other is as long.
     fn may_move(&self, old: UnitIndex, new: UnitIndex) -> bool {
         let (from, to) = (self.segments().meta(old), self.segments().meta(new));
-        let page_heap = self.page_heap();
-        let huge = |run| page_heap.serves(run, Purpose::Huge) && !page_heap.serves(run, Purpose::Spans);
         // A release that has pinned the old block works on its idle pages.
         let free = from.pinned.load(Ordering::Relaxed) == UNPINNED;
-        let fits = huge(old) && huge(new) && to.len() >= from.len();
+        let fits = self.is_huge(old) && self.is_huge(new) && to.len() >= from.len();
         fits && free && self.counters().events.moves.get() < MOST_MOVES
+    }
+
+    /// Whether a run lies in a zone of huge pages alone.
+    pub(crate) fn is_huge(&self, run: UnitIndex) -> bool {
+        self.serves(run, Purpose::Huge) && !self.serves(run, Purpose::Spans)
     }
 
     /// Moves the pages of one block to another that is longer; those that cannot move, of its first `keep` bytes, are
@@ -139,8 +142,7 @@ impl<O: Os> Pages<O> {
 
     /// Gives the advice about huge pages again for a part of a run that is a fresh mapping.
     pub(crate) fn advise_again(&self, run: UnitIndex, from: usize, bytes: usize) {
-        let page_heap = self.page_heap();
-        let wanted = page_heap.serves(run, Purpose::Huge) && !page_heap.serves(run, Purpose::Spans);
+        let wanted = self.is_huge(run);
         // SAFETY: a part of a run, in whole pages.
         unsafe { self.os().advise_huge(self.segments().address(run).add(from), bytes, wanted) };
     }
@@ -164,11 +166,11 @@ impl<O: Os> Pages<O> {
 
     /// Takes a block out of the heap for good. Its address space is not the heap's any more.
     fn abandon(&self, run: UnitIndex) {
-        let page_heap = self.page_heap();
+        let zone = self.zone_of(run);
         let meta = self.segments().meta(run);
         let (units, owned) = (meta.len(), meta.owned_pages());
         meta.set_kind(RunKind::Lost);
-        drop(page_heap);
+        drop(zone);
         self.leave(run, 0..units as usize * PAGES_PER_UNIT);
         self.counters().runs.run_bytes.sub(UnitCount(units).bytes());
         self.counters().events.large_frees.add(1);

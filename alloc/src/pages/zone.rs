@@ -1,10 +1,10 @@
 //! A zone: the part of a segment that serves one purpose, as runs of units that tile it.
 //!
-//! Invariants, under the page heap's lock: from `first` to `frontier` every unit belongs to exactly one run; no two
+//! Invariants, under the zone's lock: from `first` to `frontier` every unit belongs to exactly one run; no two
 //! neighbouring runs are both `Free`; the tree holds exactly the `Free` runs. Units behind the frontier were never used.
 
 use crate::base::sync::AtomicU32;
-use crate::base::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UNIT, UNIT_SHIFT, UnitIndex};
+use crate::base::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UNIT, UNIT_SHIFT, UnitCount, UnitIndex};
 use crate::os::Os;
 use crate::pages::treap::{Nodes, Treap};
 use crate::space::Space;
@@ -104,10 +104,6 @@ impl Zone {
             limit,
             free: Treap::new(),
         }
-    }
-
-    pub(crate) const fn serves(&self, purpose: Purpose) -> bool {
-        self.purposes & purpose as u8 != 0
     }
 
     /// Units in which it is best given back: whole huge pages, where it is made of these.
@@ -213,6 +209,24 @@ impl Zone {
         }
     }
 
+    /// Gives back a run of any kind that was allocated.
+    pub(crate) fn give_back<O: Os>(&mut self, space: &Space<O>, run: UnitIndex) {
+        space.counters.runs.run_bytes.sub(UnitCount(space.segments.meta(run).len()).bytes());
+        self.free(space, run, true);
+    }
+
+    /// Shortens a run and frees its end.
+    pub(crate) fn shrink<O: Os>(&mut self, space: &Space<O>, run: UnitIndex, units: UnitCount) {
+        let len = space.segments.meta(run).len();
+        debug_assert!(0 < units.0 && units.0 < len);
+        let kind = space.segments.meta(run).kind();
+        let tail = run.plus(units.0);
+        space.segments.meta(run).set_len(units.0);
+        space.segments.meta(tail).set_len(len - units.0);
+        space.segments.meta(tail).set_kind(kind);
+        self.give_back(space, tail);
+    }
+
     /// Makes one free run of two neighbours.
     fn join(&mut self, segments: &Segments, first: UnitIndex, second: UnitIndex) {
         let (a, b) = (segments.meta(first), segments.meta(second));
@@ -249,6 +263,7 @@ impl Zone {
         };
         debug_assert_eq!(added, next);
         segments.meta(run).set_len(units);
+        space.counters.runs.run_bytes.add(UnitCount(more).bytes());
         true
     }
 
@@ -367,7 +382,7 @@ impl Zone {
         let so_far = self.committed.0 - self.first.0;
         let step = (so_far / 4).clamp(COMMIT_STEP.0, COMMIT_STEP.1).max(needed);
         let step = step.min(self.limit.0 - self.committed.0);
-        let spans = self.serves(Purpose::Spans);
+        let spans = self.purposes & Purpose::Spans as u8 != 0;
         let mut units = step;
         let mut tables = space.commit(self.committed, units, spans);
         if tables.is_err() && needed < step {

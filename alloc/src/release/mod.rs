@@ -79,7 +79,7 @@ impl Releases {
 
 impl<O: Os> Job<'_, O> {
     fn zones(&self) -> usize {
-        self.pages().page_heap().zones().len()
+        self.pages().zones()
     }
 
     /// What came of it. No second walk: a release with a deadline has no time for one.
@@ -151,7 +151,7 @@ impl<O: Os> Job<'_, O> {
     /// Gives back what the used runs in a range of units no longer need. Notes where a bound stopped it.
     fn release_in_zones(&mut self, zones: usize, units: Range<u32>) {
         for zone in 0..zones {
-            let used = self.pages().page_heap().zones()[zone].used();
+            let used = self.pages().zone(zone).map_or(0..0, |zone| zone.used());
             let range = used.start.max(units.start)..used.end.min(units.end);
             if self.stopped() || range.is_empty() {
                 continue;

@@ -12,7 +12,7 @@ use crate::pages::large::{DOOMED, PINNED, UNPINNED};
 use crate::pages::zone::Idle;
 use crate::space::unit_table::RunKind;
 
-/// Runs to look at while the page heap is locked.
+/// Runs to look at while their zone is locked.
 const LOOK: u32 = 256;
 /// Units whose tables leave at once, at most: as long as that takes, nobody gets the run.
 const TABLES_OF: u32 = 2048;
@@ -39,8 +39,7 @@ impl<O: Os> Job<'_, O> {
     /// Takes out the next free run of a zone of which something can leave, from the job's cursor on.
     pub(super) fn next_leaving(&mut self, zone: usize, idle: Idle) -> Option<UnitIndex> {
         while !self.stopped() {
-            let mut page_heap = self.pages().page_heap();
-            let zone = page_heap.zone_mut(zone)?;
+            let mut zone = self.pages().zone(zone)?;
             let most = match idle {
                 Idle::Pages => self.units().next_multiple_of(zone.granule()),
                 Idle::Tables => TABLES_OF,
@@ -56,7 +55,7 @@ impl<O: Os> Job<'_, O> {
 
     /// Ends a walk over free runs: coalesces the two runs that it kept apart to mark its place.
     pub(super) fn end_walk(&mut self, zone: usize) {
-        if let Some(zone) = self.pages().page_heap().zone_mut(zone) {
+        if let Some(mut zone) = self.pages().zone(zone) {
             zone.join_before(self.segments(), self.cursor);
         }
         self.cursor = UnitIndex::NIL;
@@ -65,7 +64,9 @@ impl<O: Os> Job<'_, O> {
     /// Puts a `Leaving` run back into the tree. It does not coalesce with a run that begins at `cursor`.
     pub(super) fn put_back(&self, run: UnitIndex, cursor: UnitIndex) {
         let join_next = run.plus(self.segments().meta(run).len()) != cursor;
-        self.pages().page_heap().put(self.pages().space(), run, join_next);
+        if let Some(mut zone) = self.pages().zone_of(run) {
+            zone.free(self.pages().space(), run, join_next);
+        }
     }
 
     /// Gives back what the used runs in a range of units no longer need. Returns where it stopped.
@@ -98,12 +99,12 @@ impl<O: Os> Job<'_, O> {
         let idle = |unit| pages.idle_mask(run, unit);
         let leaving = |unit| group.leaving(idle(unit), pages.segments().meta(run.plus(unit)).released());
         let units = {
-            let page_heap = self.pages().page_heap();
+            let zone = self.pages().zone_of(run);
             // Only what is still such a run under the lock may be pinned. Relaxed: the lock orders it.
             let pinnable = matches!(meta.kind(), RunKind::Large | RunKind::Region)
                 && meta.pinned.load(Ordering::Relaxed) == UNPINNED;
             if !pinnable || (0..meta.len()).all(|unit| leaving(unit) == 0) {
-                drop(page_heap);
+                drop(zone);
                 return self.count(run);
             }
             meta.pinned.store(PINNED, Ordering::Relaxed);
@@ -117,9 +118,9 @@ impl<O: Os> Job<'_, O> {
 
     /// Ends the pin of a release. A run that was freed meanwhile is freed now.
     pub(super) fn unpin(&self, run: UnitIndex) {
-        let mut page_heap = self.pages().page_heap();
+        let Some(mut zone) = self.pages().zone_of(run) else { return };
         if self.segments().meta(run).pinned.swap(UNPINNED, Ordering::Relaxed) == DOOMED {
-            page_heap.free(self.pages().space(), run);
+            zone.give_back(self.pages().space(), run);
         }
     }
 }

@@ -31,7 +31,7 @@ impl<O: Os> Space<O> {
         Self { os, reservation, segments: Segments::new(), counters: Counters::new() }
     }
 
-    /// Adds a segment of at least `needed` units. Callers hold the page heap's lock.
+    /// Adds a segment of at least `needed` units. Callers keep others from doing the same.
     pub(crate) fn reserve(&self, needed: u32) -> Option<&Segment> {
         self.segments.reserve(&self.os, self.reservation, needed)
     }

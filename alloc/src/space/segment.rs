@@ -70,18 +70,23 @@ impl Segment {
         self.committed.iter().any(|extent| within(extent.load(Ordering::Acquire)))
     }
 
-    /// Notes that units are committed. Callers hold the page heap's lock.
+    /// Notes that units are committed. Callers hold the lock of their zone.
     fn note_committed(&self, from: UnitIndex, units: u32) {
-        // Relaxed: the lock orders the writers.
-        let end = |extent: &AtomicU64| extent.load(Ordering::Relaxed) as u32;
-        let next = self.committed.iter().find(|extent| end(extent) == from.0);
-        let next = next.or_else(|| self.committed.iter().find(|extent| end(extent) == 0));
-        debug_assert!(next.is_some(), "more extents than zones");
-        if let Some(extent) = next {
-            let first = if end(extent) == 0 { from.0 } else { (extent.load(Ordering::Relaxed) >> 32) as u32 };
-            // Release: pairs with the load above.
-            extent.store(u64::from(first) << 32 | u64::from(from.plus(units).0), Ordering::Release);
+        let behind = u64::from(from.plus(units).0);
+        // Relaxed: an extent that ends here is that of the caller's zone, or of the one before it, which is full then and
+        // adds no more. Release: pairs with the load above.
+        for extent in self.committed.iter() {
+            let noted = extent.load(Ordering::Relaxed);
+            if noted as u32 == from.0 && noted != 0 {
+                return extent.store(noted & !u64::from(u32::MAX) | behind, Ordering::Release);
+            }
         }
+        let own = u64::from(from.0) << 32 | behind;
+        let claim = |extent: &AtomicU64| {
+            extent.compare_exchange(0, own, Ordering::Release, Ordering::Relaxed).is_ok()
+        };
+        let noted = self.committed.iter().any(claim);
+        debug_assert!(noted, "more extents than zones");
     }
 
     #[inline(always)]
@@ -235,7 +240,7 @@ impl Segments {
     }
 
     /// Adds a segment: of `wanted` bytes if that fits, else about half of the largest that does, so that stacks and
-    /// libraries find room as well; at least `needed` units. Callers hold the page heap's lock.
+    /// libraries find room as well; at least `needed` units. Callers keep others from doing the same.
     pub(crate) fn reserve<O: Os>(&self, os: &O, wanted: usize, needed: u32) -> Option<&Segment> {
         let count = self.count.load(Ordering::Relaxed);
         let slot = self.segments.get(count)?;

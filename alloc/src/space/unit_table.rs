@@ -1,6 +1,6 @@
 //! What is known of each unit: [`UnitMeta`], one dense row per unit, outside the units themselves.
 //!
-//! Invariants, under the page heap's lock:
+//! Invariants, under the lock of their zone:
 //! - the first unit of a run has the kind of the run and its `len`; all others are `Body`;
 //! - the last unit of a free run repeats `len`, so that a neighbour behind finds its head;
 //! - a bit of `resident` is clear only while the page is not resident and reads as zero.

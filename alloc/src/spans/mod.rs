@@ -14,7 +14,6 @@ use crate::base::own_line::OwnLine;
 use crate::base::units::{PAGES_PER_UNIT, UnitIndex};
 use crate::os::{Guard, Lock, Os};
 use crate::pages::Pages;
-use crate::space::Space;
 use crate::space::segment::Segments;
 use crate::space::size_class::{CLASSES, Geometry, SizeClass};
 use crate::space::span::SpanState;
@@ -37,11 +36,6 @@ impl<O: Os> Spans<O> {
     }
 
     #[inline(always)]
-    pub(crate) const fn space(&self) -> &Space<O> {
-        self.pages.space()
-    }
-
-    #[inline(always)]
     pub(crate) const fn os(&self) -> &O {
         self.pages.os()
     }
@@ -56,7 +50,7 @@ impl<O: Os> Spans<O> {
         self.pages.counters()
     }
 
-    /// The list of a class. Its lock is taken before the page heap's, never after it.
+    /// The list of a class. Its lock is taken before that of a zone, never after it.
     pub(crate) fn list_of(&self, class: SizeClass) -> Guard<'_, SpanList, O> {
         self.lists[class.index()].lock(self.os())
     }
@@ -110,7 +104,7 @@ impl<O: Os> Spans<O> {
             }
             list.unlist(self.segments(), class, span, SpanState::None);
         }
-        self.pages.page_heap().free(self.space(), span);
+        self.pages.free(span);
         true
     }
 

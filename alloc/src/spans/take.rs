@@ -39,7 +39,7 @@ impl<O: Os> Spans<O> {
             kind: RunKind::Small,
             prefer_zero: false,
         };
-        let span = self.pages.page_heap().allocate(self.space(), request)?;
+        let (_, span) = self.pages.allocate(request)?;
         for unit in 0..geometry.units {
             let meta = self.segments().meta(span.plus(unit));
             meta.set_class(Some(class));

@@ -340,12 +340,12 @@ fn memory_that_is_refused_costs_no_address_space() {
 fn a_block_larger_than_any_zone_gets_a_segment_of_its_own() {
     let heap = Heap::new(Fake::new(usize::MAX), 160 << 20);
     let small = heap.pages().allocate_large(UNIT, 8, false);
-    let zones = heap.pages().page_heap().zones().len();
+    let zones = heap.pages().zones();
     assert_eq!(zones, 3, "a large segment is divided");
     heap.os().refuse(Call::Commit, libc::ENOMEM, 0, true);
     // The memory is refused, but the address space is there: one zone that is large enough.
     assert!(heap.pages().allocate_large(96 << 20, 8, false).is_null());
-    assert_eq!(heap.pages().page_heap().zones().len(), zones + 1);
+    assert_eq!(heap.pages().zones(), zones + 1);
     heap.sound(heap.pages().free_large(small));
 }
 

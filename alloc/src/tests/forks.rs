@@ -78,7 +78,12 @@ fn a_child_finds_each_lock_free() {
     for class in SizeClass::all() {
         fork_while_held("the lock of a class", false, || Some(HEAP.spans().list_of(class)));
     }
-    fork_while_held("the page heap", false, || Some(HEAP.pages().page_heap()));
+    for zone in 0..HEAP.pages().zones() {
+        fork_while_held("the lock of a zone", false, || HEAP.pages().zone(zone));
+    }
+    fork_while_held("the lock of new segments", false, || {
+        Some(HEAP.pages().page_heap().locks().0.lock(HEAP.os()))
+    });
     fork_while_held("the lock of releases", false, || Some(HEAP.releases.lock().lock(HEAP.os())));
     fork_while_held("the list of caches", false, || Some(HEAP.caches.registry.lock_list(HEAP.os())));
 }
@@ -93,7 +98,7 @@ fn a_child_leaves_the_locked_cache_of_a_thread_that_is_gone_alone() {
     });
 }
 
-/// What a child that does `work` with the page heap's lock writes to stderr before it aborts.
+/// What a child that does `work` with the lock of a zone writes to stderr before it aborts.
 #[cfg(debug_assertions)]
 fn last_line_with_a_lock(work: impl FnOnce()) -> String {
     let mut ends = [0; 2];
@@ -107,7 +112,7 @@ fn last_line_with_a_lock(work: impl FnOnce()) -> String {
             libc::dup2(ends[1], libc::STDERR_FILENO);
             libc::alarm(20);
         }
-        let _page_heap = HEAP.pages().page_heap();
+        let _zone = HEAP.pages().zone(0);
         work();
         // SAFETY: ends the child.
         unsafe { libc::_exit(0) };

@@ -99,3 +99,34 @@ fn blocks_change_hands_while_memory_is_released() {
     let report = heap.release(ReleaseOptions::new());
     assert_eq!((report.in_use_bytes, report.blocked_bytes()), (0, 0), "{report}");
 }
+
+/// Runs for spans, huge blocks and regions, of threads that use up segments at the same time: each of these is cut from a
+/// segment once, and where one must be added, that is done once for all who wait.
+#[test]
+fn threads_that_need_address_space_at_once_get_it() {
+    const THREADS: usize = 4;
+    let heap = Heap::new(Fake::new(usize::MAX), 24 << 20);
+    let barrier = std::sync::Barrier::new(THREADS);
+    let (heap_of_all, barrier) = (&heap, &barrier);
+    let take = move |number: usize| {
+        let mut runs = Vec::new();
+        barrier.wait();
+        for round in 0..12 {
+            let size = [100_000, 2 << 20, 5 << 20][(number + round) % 3];
+            let block = heap_of_all.pages().allocate_large(size, 8, false);
+            assert!(!block.is_null());
+            runs.push((block as usize, size));
+            let arena = heap_of_all.pages().new_arena(size).expect("a region");
+            runs.push((arena.base.as_ptr() as usize, arena.len));
+        }
+        runs
+    };
+    let mut runs: Vec<(usize, usize)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || take(number))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    runs.sort_unstable();
+    assert!(runs.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "two runs overlap");
+    heap.verify(None).unwrap();
+    check_identities(&heap.snapshot());
+}
