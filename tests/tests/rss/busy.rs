@@ -40,6 +40,17 @@ extern "C" fn park(_signal: i32, _info: *mut libc::siginfo_t, _context: *mut c_v
     set_errno(before);
 }
 
+/// Ends the trial at the first panic: other threads wait at a barrier for the one that panics.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::exit(101);
+        }
+    }
+}
+
 type Live = Vec<Option<(Block, u64)>>;
 
 #[track_caller]
@@ -71,6 +82,7 @@ fn step(live: &mut Live, rng: &mut Rng) {
 }
 
 fn be_busy(me: u64, stop: &AtomicBool, steps: &AtomicU64, rest: &Barrier) {
+    let _end = EndOnPanic;
     let mut rng = Rng::new(me);
     let mut live: Live = (0..3000).map(|_| None).collect();
     // Relaxed: flag and count carry no data.
@@ -86,6 +98,7 @@ fn be_busy(me: u64, stop: &AtomicBool, steps: &AtomicU64, rest: &Barrier) {
 /// Comes to sleep in a signal handler, with blocks in its hands and free slots in its cache.
 #[allow(unsafe_code, reason = "raise is a libc function")]
 fn sleep_in_a_handler(rest: &Barrier) {
+    let _end = EndOnPanic;
     let mut rng = Rng::new(77);
     let mut live: Live = (0..3000).map(|_| None).collect();
     (0..20_000).for_each(|_| step(&mut live, &mut rng));
@@ -137,6 +150,7 @@ fn releases_beside_busy_and_parked_threads() {
     start(Policy::Off);
     let (stop, steps, rest) = (AtomicBool::new(false), AtomicU64::new(0), Barrier::new(BUSY as usize + 2));
     thread::scope(|scope| {
+        let _end = EndOnPanic;
         let stopping = StopOnDrop(&stop);
         let going_on = StopOnDrop(&GO_ON);
         let mut threads = vec![scope.spawn(|| sleep_in_a_handler(&rest))];
