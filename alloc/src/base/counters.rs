@@ -32,7 +32,7 @@ impl Counter {
 pub(crate) struct Counters {
     /// Bytes handed out: slots that are live or in a magazine, pages that large blocks and regions own. Thread caches
     /// add up what little comes and goes by themselves, so it may be below zero for a moment.
-    handed: OwnLine<Counter>,
+    pub(crate) handed: OwnLine<Counter>,
     /// Changed where pages come and go; read, as `handed` is, by each slow path that frees.
     pub(crate) pages: OwnLine<PageCounters>,
     /// Changed under the lock of a zone, mostly.

@@ -29,7 +29,7 @@ const TABLE_BYTES_PER_UNIT: usize = size_of::<UnitMeta>() + size_of::<SpanRecord
 /// One reservation. Written once, before the count of segments includes it.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    base: AtomicUsize,
+    pub(crate) base: AtomicUsize,
     bytes: AtomicUsize,
     first: AtomicU32,
     units: AtomicU32,
@@ -37,7 +37,7 @@ pub(crate) struct Segment {
     spans: AtomicPtr<SpanRecord>,
     /// Which units are committed: the first of an extent in the high half, the one behind its last in the low half.
     /// Apart from the fields above, which every free reads.
-    committed: OwnLine<[AtomicU64; MAX_EXTENTS]>,
+    pub(crate) committed: OwnLine<[AtomicU64; MAX_EXTENTS]>,
 }
 
 impl Segment {

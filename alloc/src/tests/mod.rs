@@ -5,6 +5,7 @@
 mod failure;
 mod forks;
 mod kept;
+mod lines;
 mod misuse;
 mod moves;
 mod ops;
