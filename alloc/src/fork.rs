@@ -151,7 +151,7 @@ impl<O: Os> Heap<O> {
                 // Relaxed: there is one thread.
                 cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
                 cache.detached.store(false, Ordering::Relaxed);
-                self.counters().count_handed(cache.settle_drift());
+                self.counters().count_handed(cache.of_sole_thread().settle_drift());
             }
         }
     }

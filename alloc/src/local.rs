@@ -8,7 +8,7 @@
 use core::cell::Cell;
 
 use crate::base::sync::{AtomicPtr, Ordering, compiler_fence, thread_local};
-use crate::cache::magazine::ThreadCache;
+use crate::cache::magazine::{Locked, ThreadCache};
 use crate::heap::HEAP;
 use crate::os::Os;
 
@@ -31,10 +31,10 @@ pub(crate) fn cache() -> &'static ThreadCache {
 }
 
 /// Attaches the calling thread to its cache again: drops the entries that a release stole, and points the thread local
-/// back. The caller holds the lock.
-pub(crate) fn come_back(cache: &ThreadCache) {
+/// back.
+pub(crate) fn come_back(cache: Locked<'_>) {
     cache.mend();
-    point_to(core::ptr::from_ref(cache).cast_mut());
+    point_to(core::ptr::from_ref::<ThreadCache>(&cache).cast_mut());
 }
 
 pub(crate) fn point_to(cache: *mut ThreadCache) {
@@ -42,8 +42,8 @@ pub(crate) fn point_to(cache: *mut ThreadCache) {
     CACHE.with(|pointer| pointer.store(cache, Ordering::Relaxed));
 }
 
-/// Makes the calling thread the owner of a cache. The caller holds its lock.
-pub(crate) fn own(cache: &ThreadCache) {
+/// Makes the calling thread the owner of a cache.
+pub(crate) fn own(cache: Locked<'_>) {
     let mark = HEAP.os().mark_thread();
     CACHE.with(|pointer| cache.belongs_to(mark, core::ptr::from_ref(pointer).cast_mut()));
 }
@@ -51,16 +51,14 @@ pub(crate) fn own(cache: &ThreadCache) {
 /// In the child of a fork: the cache's owner gets the thread id that it has there.
 pub(crate) fn renew() {
     if let Some(cache) = HOME.get() {
-        let _busy = cache.lock.lock(HEAP.os());
-        own(cache);
+        own(cache.locked(&cache.lock.lock(HEAP.os())));
     }
 }
 
 /// As [`come_back`], for the caller's cache, if it has one.
 pub(crate) fn mend() {
     if let Some(cache) = HOME.get() {
-        let _busy = cache.lock.lock(HEAP.os());
-        come_back(cache);
+        come_back(cache.locked(&cache.lock.lock(HEAP.os())));
     }
 }
 

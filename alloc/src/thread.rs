@@ -8,7 +8,7 @@
 use core::ffi::c_void;
 
 use crate::base::sync::Ordering;
-use crate::cache::magazine::ThreadCache;
+use crate::cache::magazine::{Locked, ThreadCache};
 use crate::fork;
 use crate::heap::HEAP;
 use crate::inspect::misuse::assert_unlocked;
@@ -18,12 +18,13 @@ use crate::space::size_class::SizeClass;
 
 /// Works on the cache of this thread under its lock. Makes one if there is none yet; `None` without memory, when the
 /// thread is ending, or while a release works on the cache: nobody sleeps for that.
-fn with_cache<R>(work: impl FnOnce(&ThreadCache) -> R) -> Option<R> {
+fn with_cache<R>(work: impl FnOnce(Locked<'_>) -> R) -> Option<R> {
     let cache = match own_cache() {
         Some(cache) => cache,
         None => attach()?,
     };
-    let _busy = cache.lock.lock_soon(HEAP.os())?;
+    let busy = cache.lock.lock_soon(HEAP.os())?;
+    let cache = cache.locked(&busy);
     come_back(cache);
     Some(work(cache))
 }
@@ -44,8 +45,7 @@ fn attach() -> Option<&'static ThreadCache> {
     let new = if watched { HEAP.caches.registry.take(HEAP.os(), HEAP.counters()) } else { None };
     point_to(ThreadCache::no_cache());
     let new = new?;
-    let _busy = new.lock.lock(HEAP.os());
-    own(new);
+    own(new.locked(&new.lock.lock(HEAP.os())));
     set_own_cache(Some(new));
     Some(new)
 }
@@ -85,7 +85,8 @@ pub(crate) fn free_slow(class: SizeClass, slot: *mut u8) {
 /// Empties the caller's cache into the spans. False if it has none.
 pub(crate) fn flush() -> bool {
     let Some(cache) = own_cache() else { return false };
-    let _busy = cache.lock.lock(HEAP.os());
+    let busy = cache.lock.lock(HEAP.os());
+    let cache = cache.locked(&busy);
     come_back(cache);
     HEAP.sound(HEAP.caches.empty(cache));
     true
@@ -105,7 +106,8 @@ pub(crate) fn exit() {
         return;
     };
     {
-        let _busy = old.lock.lock(HEAP.os());
+        let busy = old.lock.lock(HEAP.os());
+        let old = old.locked(&busy);
         old.mend();
         old.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
         point_to(ThreadCache::past_cache());

@@ -28,8 +28,7 @@ use static_assertions::const_assert;
 
 use crate::base::sync::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::base::units::UnitIndex;
-use crate::os::Lock;
-use crate::os::ThreadMark;
+use crate::os::{Guard, Lock, Os, ThreadMark};
 use crate::space::size_class::{CLASSES, MAGAZINE_SLOTS, SizeClass};
 
 /// Slots that a new magazine may hold: small, so that a thread that lives shortly takes little.
@@ -252,6 +251,19 @@ impl ThreadCache {
         core::ptr::eq(self, &raw const GONE.cache)
     }
 
+    /// The cache, for who holds its lock.
+    #[inline]
+    pub(crate) fn locked<'a, O: Os>(&'a self, guard: &'a Guard<'_, (), O>) -> Locked<'a> {
+        debug_assert!(guard.is_of(&self.lock));
+        Locked(self)
+    }
+
+    /// The cache, for who knows that no other thread uses it: the child of a fork, and models, for which each lock is a step
+    /// more.
+    pub(crate) const fn of_sole_thread(&self) -> Locked<'_> {
+        Locked(self)
+    }
+
     /// Makes a cache with empty magazines of zeroed memory.
     ///
     /// # Safety
@@ -267,7 +279,7 @@ impl ThreadCache {
             let magazine = &cache.magazines[class.index()];
             magazine.slots.set(stack);
             cache.widths[class.index()].set(FIRST_CAPACITY.min(most));
-            cache.set_current(class, UnitIndex::NIL);
+            cache.current[class.index()].set(UnitIndex::NIL.0);
             // SAFETY: the stacks of all classes together have `MAGAZINE_SLOTS` entries.
             stack = unsafe { stack.add(most as usize) };
         }
@@ -280,13 +292,47 @@ impl ThreadCache {
         unsafe { self.magazines.get_unchecked(class.index()) }
     }
 
+    pub(crate) fn current(&self, class: SizeClass) -> UnitIndex {
+        UnitIndex(self.current[class.index()].get())
+    }
+
+    /// Bytes in free slots that it holds. Any thread may ask.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let held = |class: SizeClass| {
+            let robbed = self.robbed[class.index()].load(Ordering::Relaxed) as usize;
+            self.magazine(class).len().saturating_sub(robbed) * class.size()
+        };
+        SizeClass::all().map(|class| held(class) as u64).sum()
+    }
+
+    /// Adds to one of the counters, which only the owner writes.
+    pub(crate) fn count(counter: &AtomicU64, more: usize) {
+        // Relaxed: a statistic with one writer.
+        counter.store(counter.load(Ordering::Relaxed) + more as u64, Ordering::Relaxed);
+    }
+}
+
+/// A cache whose lock the caller holds: what only the holder may do.
+#[derive(Clone, Copy)]
+pub(crate) struct Locked<'a>(&'a ThreadCache);
+
+impl core::ops::Deref for Locked<'_> {
+    type Target = ThreadCache;
+
+    #[inline]
+    fn deref(&self) -> &ThreadCache {
+        self.0
+    }
+}
+
+impl<'a> Locked<'a> {
     /// Opens the magazine of a class, as wide as it was last.
-    pub(crate) fn open(&self, class: SizeClass) {
+    pub(crate) fn open(self, class: SizeClass) {
         self.magazine(class).capacity.set(self.widths[class.index()].get());
     }
 
     /// Opens a magazine or doubles its capacity, up to what the class allows; false if it was there already.
-    pub(crate) fn widen(&self, class: SizeClass) -> bool {
+    pub(crate) fn widen(self, class: SizeClass) -> bool {
         let magazine = self.magazine(class);
         if !magazine.is_open() {
             self.open(class);
@@ -298,8 +344,8 @@ impl ThreadCache {
         old < most
     }
 
-    /// Says who the owner is, and where its thread local is if others can reach it. The caller holds the lock.
-    pub(crate) fn belongs_to(&self, owner: ThreadMark, pointer: *mut AtomicPtr<ThreadCache>) {
+    /// Says who the owner is, and where its thread local is if others can reach it.
+    pub(crate) fn belongs_to(self, owner: ThreadMark, pointer: *mut AtomicPtr<ThreadCache>) {
         self.owner.set(owner);
         let pointer = if owner.can_be_found() { pointer } else { core::ptr::null_mut() };
         // Relaxed: the lock orders it.
@@ -307,24 +353,20 @@ impl ThreadCache {
     }
 
     /// Closes all magazines, which are empty, for the next thread.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(self) {
         self.magazines.iter().for_each(|magazine| magazine.capacity.set(0));
     }
 
-    pub(crate) fn current(&self, class: SizeClass) -> UnitIndex {
-        UnitIndex(self.current[class.index()].get())
-    }
-
-    pub(crate) fn set_current(&self, class: SizeClass, span: UnitIndex) {
+    pub(crate) fn set_current(self, class: SizeClass, span: UnitIndex) {
         self.current[class.index()].set(span.0);
     }
 
     /// The entries of a class that a release may take from a thread that goes on: all below the top of the stack. They
     /// count as taken from here on.
     ///
-    /// The caller holds the lock and has gone through the steps in the head of this file.
-    pub(crate) fn rob(&self, class: SizeClass) -> &[*mut u8] {
-        let magazine = self.magazine(class);
+    /// The caller has gone through the steps in the head of this file.
+    pub(crate) fn rob(self, class: SizeClass) -> &'a [*mut u8] {
+        let magazine = self.0.magazine(class);
         let robbed = &self.robbed[class.index()];
         let (from, to) = (robbed.load(Ordering::Relaxed) as usize, magazine.len().saturating_sub(1));
         if from < to {
@@ -335,9 +377,9 @@ impl ThreadCache {
         magazine.entries(from, to)
     }
 
-    /// Moves what a release has left of the stacks to their bottoms. Only the owner calls this, under the lock, before it
+    /// Moves what a release has left of the stacks to their bottoms. Only the owner calls this, before it
     /// points its thread local back.
-    pub(crate) fn mend(&self) {
+    pub(crate) fn mend(self) {
         // Relaxed: the lock orders it.
         self.detached.store(false, Ordering::Relaxed);
         if !self.is_robbed.load(Ordering::Relaxed) {
@@ -350,32 +392,17 @@ impl ThreadCache {
         }
     }
 
-    /// Bytes in free slots that it holds. Any thread may ask.
-    pub(crate) fn held_bytes(&self) -> u64 {
-        let held = |class: SizeClass| {
-            let robbed = self.robbed[class.index()].load(Ordering::Relaxed) as usize;
-            self.magazine(class).len().saturating_sub(robbed) * class.size()
-        };
-        SizeClass::all().map(|class| held(class) as u64).sum()
-    }
-
     /// Counts bytes handed out, or taken back if below zero. Returns what to add to the heap's total, in batches: else the
-    /// total's cache line would bounce at each refill. The caller holds the lock.
-    pub(crate) fn count_handed(&self, bytes: isize) -> isize {
+    /// total's cache line would bounce at each refill.
+    pub(crate) fn count_handed(self, bytes: isize) -> isize {
         let drift = self.drift.get() + bytes;
         let due = drift.unsigned_abs() >= MOST_DRIFT;
         self.drift.set(if due { 0 } else { drift });
         if due { drift } else { 0 }
     }
 
-    /// Takes what the cache owes to the heap's total. The caller holds the lock.
-    pub(crate) fn settle_drift(&self) -> isize {
+    /// Takes what the cache owes to the heap's total.
+    pub(crate) fn settle_drift(self) -> isize {
         self.drift.replace(0)
-    }
-
-    /// Adds to one of the counters, which only the owner writes.
-    pub(crate) fn count(counter: &AtomicU64, more: usize) {
-        // Relaxed: a statistic with one writer.
-        counter.store(counter.load(Ordering::Relaxed) + more as u64, Ordering::Relaxed);
     }
 }

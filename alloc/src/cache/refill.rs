@@ -1,7 +1,7 @@
 //! Between a thread's cache and the spans: fills an empty magazine, flushes a full one, empties all of them.
 
 use super::Caches;
-use super::magazine::ThreadCache;
+use super::magazine::{Locked, ThreadCache};
 use crate::base::units::UnitIndex;
 use crate::os::Os;
 use crate::space::misuse::Misused;
@@ -13,8 +13,8 @@ const MAX_REFILL: usize = 256;
 const MAX_REFILL_BYTES: usize = 16 * 1024;
 
 impl<O: Os> Caches<O> {
-    /// Fills an empty magazine; false when no memory is to be had. The caller holds the lock of the cache.
-    pub(crate) fn refill(&self, cache: &ThreadCache, class: SizeClass) -> bool {
+    /// Fills an empty magazine; false when no memory is to be had.
+    pub(crate) fn refill(&self, cache: Locked<'_>, class: SizeClass) -> bool {
         let magazine = cache.magazine(class);
         cache.widen(class);
         let most = (MAX_REFILL_BYTES / class.size()).clamp(2, MAX_REFILL);
@@ -38,11 +38,11 @@ impl<O: Os> Caches<O> {
         }
     }
 
-    /// Puts a slot into a magazine that is full: widens it, or flushes its older half. The caller holds the lock of the
-    /// cache. True if the heap's totals have changed by that.
+    /// Puts a slot into a magazine that is full: widens it, or flushes its older half. True if the heap's totals have
+    /// changed by that.
     pub(crate) fn make_room(
         &self,
-        cache: &ThreadCache,
+        cache: Locked<'_>,
         class: SizeClass,
         slot: *mut u8,
     ) -> Result<bool, Misused> {
@@ -73,7 +73,7 @@ impl<O: Os> Caches<O> {
     }
 
     /// Counts bytes that a cache handed out, or took back. True if the heap's total was due.
-    fn count_handed(&self, cache: &ThreadCache, bytes: isize) -> bool {
+    fn count_handed(&self, cache: Locked<'_>, bytes: isize) -> bool {
         let due = cache.count_handed(bytes);
         if due != 0 {
             self.counters().count_handed(due);
@@ -106,8 +106,8 @@ impl<O: Os> Caches<O> {
         Ok(())
     }
 
-    /// Gives back all that a cache holds, and the spans that it owns. Only its owner may call this, with its lock.
-    pub(crate) fn empty(&self, cache: &ThreadCache) -> Result<(), Misused> {
+    /// Gives back all that a cache holds, and the spans that it owns. For its owner alone.
+    pub(crate) fn empty(&self, cache: Locked<'_>) -> Result<(), Misused> {
         let mut given = 0;
         for class in SizeClass::all() {
             let magazine = cache.magazine(class);

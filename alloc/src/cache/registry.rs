@@ -7,8 +7,7 @@
 use crate::base::counters::Counters;
 use crate::base::sync::{AtomicPtr, Ordering};
 use crate::cache::magazine::ThreadCache;
-use crate::os::Lock;
-use crate::os::Os;
+use crate::os::{Guard, Lock, Os};
 
 /// Caches mapped at a time.
 const CHUNK: usize = if cfg!(loom) { 2 } else { 4 };
@@ -28,12 +27,12 @@ impl Registry {
         if let Some(cache) = self.take_idle() {
             return Some(cache);
         }
-        let _making = self.making.lock(os);
+        let making = self.making.lock(os);
         // Another thread may have made some while this one waited.
         if let Some(cache) = self.take_idle() {
             return Some(cache);
         }
-        self.make(os, counters)?;
+        self.make(&making, os, counters)?;
         self.take_idle()
     }
 
@@ -45,7 +44,7 @@ impl Registry {
 
     /// Keeps others from making caches.
     #[cfg(all(test, not(loom)))]
-    pub(crate) fn lock_list<'a, O: Os>(&'a self, os: &'a O) -> crate::os::Guard<'a, (), O> {
+    pub(crate) fn lock_list<'a, O: Os>(&'a self, os: &'a O) -> Guard<'a, (), O> {
         self.making.lock(os)
     }
 
@@ -104,8 +103,8 @@ impl Registry {
         Some(start + ThreadCache::STACKS..start + ThreadCache::BYTES)
     }
 
-    /// Maps a chunk and lists its caches. The caller holds the lock.
-    fn make<O: Os>(&self, os: &O, counters: &Counters) -> Option<()> {
+    /// Maps a chunk and lists its caches.
+    fn make<O: Os>(&self, _making: &Guard<'_, (), O>, os: &O, counters: &Counters) -> Option<()> {
         let bytes = CHUNK * ThreadCache::BYTES + ThreadCache::ALIGN;
         let chunk = os.metadata(bytes).ok()?;
         counters.pages.metadata.add(bytes);

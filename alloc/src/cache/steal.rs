@@ -8,7 +8,7 @@
 
 use super::Caches;
 use crate::base::sync::Ordering;
-use crate::cache::magazine::ThreadCache;
+use crate::cache::magazine::{Locked, ThreadCache};
 use crate::os::{Life, Os};
 use crate::space::misuse::Misused;
 use crate::space::size_class::SizeClass;
@@ -33,7 +33,7 @@ impl<O: Os> Caches<O> {
         if cache.held_bytes() == 0 {
             return Ok(false);
         }
-        let Some(_guard) = cache.lock.try_lock(self.os()) else { return Ok(false) };
+        let Some(guard) = cache.lock.try_lock(self.os()) else { return Ok(false) };
         let pointer = cache.pointer.load(Ordering::Relaxed);
         if pointer.is_null() {
             return Ok(false);
@@ -41,7 +41,7 @@ impl<O: Os> Caches<O> {
         match self.os().thread_life(cache.owner.get()) {
             Life::Lives => {}
             Life::Over => {
-                self.inherit(cache)?;
+                self.inherit(cache.locked(&guard))?;
                 return Ok(false);
             }
             Life::Unknown => return Ok(false),
@@ -64,12 +64,12 @@ impl<O: Os> Caches<O> {
             if cache.magazine(class).len() < 2 {
                 continue;
             }
-            let Some(_guard) = cache.lock.try_lock(self.os()) else { return Ok(()) };
+            let Some(guard) = cache.lock.try_lock(self.os()) else { return Ok(()) };
             // Relaxed: the lock orders it.
             if !cache.detached.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let slots = cache.rob(class);
+            let slots = cache.locked(&guard).rob(class);
             self.spans.flush(class, slots, Access::Shared)?;
             ThreadCache::count(&cache.frees, slots.len());
             self.counters().count_handed(-((slots.len() * class.size()) as isize));
@@ -77,15 +77,15 @@ impl<O: Os> Caches<O> {
         Ok(())
     }
 
-    /// Drains a cache whose owner exited without running its key's destructor, and puts it back for another thread. The
-    /// caller holds its lock. Such a thread took its cache after libc had called its last destructor, or exited without
+    /// Drains a cache whose owner exited without running its key's destructor, and puts it back for another thread. Such
+    /// a thread took its cache after libc had called its last destructor, or exited without
     /// libc. Its thread local is gone.
-    fn inherit(&self, cache: &ThreadCache) -> Result<(), Misused> {
+    fn inherit(&self, cache: Locked<'_>) -> Result<(), Misused> {
         cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
         cache.mend();
         self.empty(cache)?;
         cache.close();
-        self.registry.put(cache);
+        self.registry.put(&cache);
         Ok(())
     }
 }

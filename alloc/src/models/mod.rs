@@ -210,7 +210,9 @@ fn disown(class: SizeClass, addr: usize) -> *mut u8 {
 /// The global allocator's steps on a given cache.
 fn allocate(cache: &ThreadCache, class: SizeClass) -> usize {
     let magazine = cache.magazine(class);
-    let slot = magazine.pop().or_else(|| HEAP.caches.refill(cache, class).then(|| magazine.pop()).flatten());
+    let slot = magazine
+        .pop()
+        .or_else(|| HEAP.caches.refill(cache.of_sole_thread(), class).then(|| magazine.pop()).flatten());
     own(class, slot.unwrap())
 }
 

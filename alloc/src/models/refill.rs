@@ -44,7 +44,7 @@ fn two_refills_of_one_class() {
             allocate(taker, class(8192));
         });
         let current = owner.current(class(8192));
-        owner.set_current(class(8192), crate::base::units::UnitIndex::NIL);
+        owner.of_sole_thread().set_current(class(8192), crate::base::units::UnitIndex::NIL);
         HEAP.spans().let_go(class(8192), current);
         allocate(owner, class(8192));
         other.join().unwrap();

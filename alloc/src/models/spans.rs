@@ -30,7 +30,7 @@ fn owner_beside_listed_spans(size: usize, count: usize) -> (&'static ThreadCache
 /// The owner lets go of its span as a thread does that ends.
 pub(super) fn let_go(owner: &ThreadCache, size: usize) {
     let span = owner.current(class(size));
-    owner.set_current(class(size), UnitIndex::NIL);
+    owner.of_sole_thread().set_current(class(size), UnitIndex::NIL);
     HEAP.spans().let_go(class(size), span);
 }
 

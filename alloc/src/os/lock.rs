@@ -170,6 +170,11 @@ impl<'a, T, O: Os> Guard<'a, T, O> {
         Self { lock, taken, os }
     }
 
+    /// Whether it is that of `lock`.
+    pub(crate) fn is_of(&self, lock: &Lock<T>) -> bool {
+        core::ptr::eq(self.lock, lock)
+    }
+
     #[inline]
     fn uncount(&self) {
         if COUNTS {

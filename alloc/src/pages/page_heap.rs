@@ -127,14 +127,14 @@ impl PageHeap {
         space: &'a Space<O>,
         request: Request,
     ) -> Option<(Guard<'a, Zone, O>, UnitIndex)> {
-        let _growing = self.growing.lock(&space.os);
+        let growing = self.growing.lock(&space.os);
         // Another thread may have added a segment while this one waited.
         match self.allocate_here(space, request) {
             Err(Refusal::NoRoom) => {}
             result => return result.ok(),
         }
         let needed = request.units.0.checked_add(request.align)?;
-        self.add_segment(space, needed)?;
+        self.add_segment(&growing, space, needed)?;
         self.allocate_here(space, request).ok()
     }
 
@@ -158,8 +158,7 @@ impl PageHeap {
         Err(refusal)
     }
 
-    /// Callers hold the lock of `growing`.
-    fn add_segment<O: Os>(&self, space: &Space<O>, needed: u32) -> Option<()> {
+    fn add_segment<O: Os>(&self, _growing: &Guard<'_, (), O>, space: &Space<O>, needed: u32) -> Option<()> {
         if self.zones() + 3 > MAX_ZONES {
             return None;
         }

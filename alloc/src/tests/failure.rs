@@ -85,7 +85,7 @@ impl Work<'_> {
 
     /// Free slots in the cache of the other thread, which has come to its slow path before.
     fn fill_the_other_cache(&self) {
-        self.other.mend();
+        self.other.of_sole_thread().mend();
         self.pointer.store(core::ptr::from_ref(self.other).cast_mut(), Ordering::Relaxed);
         let some =
             [24, 700, 3000].map(|size| (layout(size), allocate(self.heap, self.other, layout(size), false)));
@@ -171,7 +171,7 @@ fn work(heap: &Heap<Fake>, rounds: usize) {
         other.pointer.store((&raw const pointer).cast_mut(), Ordering::Relaxed);
         Work { heap, own, other, pointer: &pointer, blocks: Vec::new() }.run(rounds);
         other.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
-        other.mend();
+        other.of_sole_thread().mend();
         put_cache(heap, other);
     }
     put_cache(heap, own);
@@ -294,12 +294,12 @@ fn without_a_barrier_other_caches_keep_what_they_hold() {
         assert_eq!(report.blocked.bytes(BlockReason::ThreadCache), held);
         let away = pointer.load(Ordering::Relaxed).addr() & ThreadCache::CLOSED != 0;
         assert_eq!(away, call == Call::Barrier, "the owner is not sent to its slow path for nothing");
-        cache.mend();
+        cache.of_sole_thread().mend();
         pointer.store(core::ptr::from_ref(cache).cast_mut(), Ordering::Relaxed);
     }
     heap.os().relent();
     assert!(heap.release(ReleaseOptions::new()).blocked.bytes(BlockReason::ThreadCache) <= 1024);
-    cache.mend();
+    cache.of_sole_thread().mend();
     cache.pointer.store(core::ptr::null_mut(), Ordering::Relaxed);
     put_cache(&heap, cache);
 }

@@ -48,8 +48,8 @@ fn allocate(heap: &Heap<Fake>, cache: &ThreadCache, layout: Layout, zeroed: bool
     };
     let magazine = cache.magazine(class);
     let slot = magazine.pop().or_else(|| {
-        let _busy = cache.lock.lock(heap.os());
-        heap.caches.refill(cache, class).then(|| magazine.pop()).flatten()
+        let busy = cache.lock.lock(heap.os());
+        heap.caches.refill(cache.locked(&busy), class).then(|| magazine.pop()).flatten()
     });
     let slot = slot.unwrap_or(core::ptr::null_mut());
     if HARDENED {
@@ -69,16 +69,16 @@ fn free(heap: &Heap<Fake>, cache: &ThreadCache, block: *mut u8, layout: Layout) 
     match SizeClass::of(layout.size(), layout.align()) {
         Some(class) if cache.magazine(class).push(block) => {}
         Some(class) => {
-            let _busy = cache.lock.lock(heap.os());
-            heap.sound(heap.caches.make_room(cache, class, block));
+            let busy = cache.lock.lock(heap.os());
+            heap.sound(heap.caches.make_room(cache.locked(&busy), class, block));
         }
         None => heap.sound(heap.pages().free_large(block)),
     }
 }
 
 fn empty_cache(heap: &Heap<Fake>, cache: &ThreadCache) {
-    let _busy = cache.lock.lock(heap.os());
-    heap.sound(heap.caches.empty(cache));
+    let busy = cache.lock.lock(heap.os());
+    heap.sound(heap.caches.empty(cache.locked(&busy)));
 }
 
 fn take_cache(heap: &Heap<Fake>) -> Option<&ThreadCache> {
@@ -88,7 +88,7 @@ fn take_cache(heap: &Heap<Fake>) -> Option<&ThreadCache> {
 
 fn put_cache(heap: &Heap<Fake>, cache: &ThreadCache) {
     empty_cache(heap, cache);
-    cache.close();
+    cache.of_sole_thread().close();
     heap.caches.registry.put(cache);
 }
 

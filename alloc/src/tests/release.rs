@@ -247,7 +247,7 @@ fn a_release_takes_all_but_the_top_of_another_threads_stacks() {
         heap.spans().hand_out(class, top);
     }
     assert_eq!(heap.release(ReleaseOptions::new()).released_bytes, 0);
-    cache.mend();
+    cache.of_sole_thread().mend();
     assert_eq!(cache.held_bytes(), 0);
     free(&heap, cache, top, layout(1024));
     heap.verify(Some(cache)).unwrap();
