@@ -140,7 +140,8 @@ fn numbers_agree() {
     at_most("in caches of resting threads", stats.heap_cached, 0, 2 * MIB * (BUSY + 3));
     at_most("resident in the heap", resident_in_heap(), stats.heap_inuse + stats.heap_free, 0);
     agree("at rest", 0);
-    near("rss", report.rss_after, rss(), MIB);
+    // Before Linux 6.2 each thread counts up to 64 pages for itself, before it adds them to what the kernel says.
+    near("rss", report.rss_after, rss(), MIB + MIB / 4 * (BUSY + 3));
 }
 
 /// Fails where a release takes pages or slots that a thread holds, where it waits for a thread that does not come to
