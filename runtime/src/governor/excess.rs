@@ -24,8 +24,9 @@ pub(super) fn give_back(book: Book) -> Option<ReleaseReport> {
     if let Action::Release(bytes) = goal::action(in_force::current(), pressure_of(before), stuck) {
         // A walk that finds nothing is worth no more than its share of the time; free runs need none.
         let may_walk = book == Book::New || budget.may_walk(now);
-        let bytes = if may_walk { bytes } else { bytes.min(before.free_runs) };
-        if bytes < WORTH_A_RELEASE || !(looked || book == Book::New) {
+        let (bytes, worth) =
+            if may_walk { (bytes, WORTH_A_WALK) } else { (bytes.min(before.free_runs), WORTH_A_RELEASE) };
+        if bytes < worth || !(looked || book == Book::New) {
             // Too dear for now. Nothing counts as stuck, so that each slow path that frees asks again, and the first one
             // after the debt is paid gets what is owed.
             stuck_after = 0;
@@ -35,7 +36,9 @@ pub(super) fn give_back(book: Book) -> Option<ReleaseReport> {
             let after = ebbtide_alloc::usage();
             budget.gave_back(done.released_bytes, after.resident, now);
             let took = u64::try_from(done.elapsed.as_nanos()).unwrap_or(u64::MAX);
-            budget.walked(done.released_bytes, took);
+            if may_walk {
+                budget.walked(done.released_bytes, took);
+            }
             stuck_after = stuck_in(after, done.stopped_early);
             report = Some(done);
         }
@@ -48,8 +51,11 @@ pub(super) fn give_back(book: Book) -> Option<ReleaseReport> {
     report
 }
 
-/// A release of fewer bytes costs more than it gives.
-const WORTH_A_RELEASE: u64 = 64 << 10;
+/// A walk for fewer bytes costs more than it gives.
+const WORTH_A_WALK: u64 = 64 << 10;
+/// While no walk is affordable, so much in free runs leaves at a time. The budget of refaults bounds how often; were the time
+/// charged to that of walks, a program that frees and allocates the same little would never have a walk again.
+const WORTH_A_RELEASE: u64 = 4 << 20;
 
 /// From this many bytes on, what describes them is worth giving back too.
 const WORTH_THEIR_TABLES: u64 = 16 << 20;
