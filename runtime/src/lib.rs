@@ -58,7 +58,7 @@
 //! - the fast path of an allocation or a free of the same size class: a slot may be handed out twice, or be lost. The
 //!   path is a few instructions that nothing guards;
 //! - a slow path: the handler does not wait for the thread's cache and takes or gives single slots instead. It waits for ever
-//!   where the interrupted code holds the lock of the size class or of a zone of the page heap, and also in a program that
+//!   where the interrupted code holds the lock of the size class or one of the page heap, and also in a program that
 //!   has had one thread so far, since whoever works beside a cache for the first time waits for all caches; and what the
 //!   interrupted code was moving in the cache may be handed out twice, as above;
 //! - a release, its own or one by policy or limit: whoever begins another one inside it waits for ever;

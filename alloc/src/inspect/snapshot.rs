@@ -1,6 +1,6 @@
 //! Snapshots: walks all runs and adds up where the bytes are.
 //!
-//! Nothing is locked but the list of zones, for a moment. A run that changes during the walk may be counted as it was
+//! Nothing is locked but one zone at a time, for a moment. A run that changes during the walk may be counted as it was
 //! or as it is. Each span's bitmap is read once and all is derived from that copy, so the identities of [`MemStats`]
 //! hold whatever happens.
 

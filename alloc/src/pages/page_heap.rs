@@ -134,8 +134,11 @@ impl PageHeap {
             result => return result.ok(),
         }
         let needed = request.units.0.checked_add(request.align)?;
-        self.add_segment(&growing, space, needed)?;
-        self.allocate_here(space, request).ok()
+        match self.add_segment(&growing, space, needed, request.purpose) {
+            Some(mut zone) => allocate_in(&mut zone, space, request).ok().map(|run| (zone, run)),
+            // What another thread has freed in one zone, while this one looked at the next, may be enough.
+            None => self.allocate_here(space, request).ok(),
+        }
     }
 
     fn allocate_here<'a, O: Os>(
@@ -158,39 +161,57 @@ impl PageHeap {
         Err(refusal)
     }
 
-    fn add_segment<O: Os>(&self, _growing: &Guard<'_, (), O>, space: &Space<O>, needed: u32) -> Option<()> {
-        if self.zones() + 3 > MAX_ZONES {
+    /// Adds a segment. Returns its zone for `purpose`, of which nobody has taken anything yet.
+    fn add_segment<'a, O: Os>(
+        &'a self,
+        _growing: &Guard<'_, (), O>,
+        space: &'a Space<O>,
+        needed: u32,
+        purpose: Purpose,
+    ) -> Option<Guard<'a, Zone, O>> {
+        let number = self.zones();
+        if number + 3 > MAX_ZONES {
             return None;
         }
         let segment = space.reserve(needed)?;
         let (first, units) = (segment.first(), segment.units());
-        if units < DIVIDED_FROM || needed > units / 4 {
-            self.push(space, ALL, first, first.plus(units));
-            space.advise_huge(first, first.plus(units), false);
-            return Some(());
-        }
-        // Blocks of huge pages lie apart, so that one advice covers them all and splits no mapping.
+        let end = first.plus(units);
         let huge_units = (HUGE / UNIT) as u32;
         let spans_end = first.plus(units / 4 / huge_units * huge_units);
         let huge_end = spans_end.plus(units / 8 * 3 / huge_units * huge_units);
-        // Elsewhere a huge page would bring pages in that nobody touched, and fill holes that were given back.
-        space.advise_huge(first, spans_end, false);
-        space.advise_huge(spans_end, huge_end, true);
-        space.advise_huge(huge_end, first.plus(units), false);
-        self.push(space, Purpose::Spans as u8, first, spans_end);
-        self.push(space, Purpose::Huge as u8, spans_end, huge_end);
-        self.push(space, Purpose::Arena as u8, huge_end, first.plus(units));
-        Some(())
+        // Blocks of huge pages lie apart, so that one advice covers them all and splits no mapping. Elsewhere a huge page would
+        // bring pages in that nobody touched, and fill holes that were given back.
+        let divided = [
+            (Purpose::Spans as u8, first, spans_end),
+            (Purpose::Huge as u8, spans_end, huge_end),
+            (Purpose::Arena as u8, huge_end, end),
+        ];
+        let whole = [(ALL, first, end)];
+        let parts = if units < DIVIDED_FROM || needed > units / 4 { &whole[..] } else { &divided[..] };
+        for (at, (purposes, first, limit)) in parts.iter().enumerate() {
+            space.advise_huge(*first, *limit, *purposes == Purpose::Huge as u8);
+            self.set_up(space, number + at, *purposes, *first, *limit);
+        }
+        let own = parts.iter().position(|(purposes, ..)| purposes & purpose as u8 != 0)?;
+        // Taken before anybody else knows of it, so that others cannot use it up first.
+        let own = self.zones[number + own].lock(&space.os);
+        // Release: publishes what `set_up` wrote.
+        self.count.store(number + parts.len(), Ordering::Release);
+        Some(own)
     }
 
-    fn push<O: Os>(&self, space: &Space<O>, purposes: u8, first: UnitIndex, limit: UnitIndex) {
-        let number = self.zones();
+    fn set_up<O: Os>(
+        &self,
+        space: &Space<O>,
+        number: usize,
+        purposes: u8,
+        first: UnitIndex,
+        limit: UnitIndex,
+    ) {
         *self.zones[number].lock(&space.os) = Zone::new(purposes, first, limit);
         let bounds = &self.bounds[number];
         bounds.units.store(u64::from(first.0) << 32 | u64::from(limit.0), Ordering::Relaxed);
         bounds.purposes.store(purposes, Ordering::Relaxed);
-        // Release: publishes the above.
-        self.count.store(number + 1, Ordering::Release);
     }
 }
 

@@ -82,8 +82,10 @@ impl<O: Os> Pages<O> {
     /// Whether the pages of one block may go to another: both are of huge pages, and the other is as long.
     fn may_move(&self, old: UnitIndex, new: UnitIndex) -> bool {
         let (from, to) = (self.segments().meta(old), self.segments().meta(new));
-        // A release that has pinned the old block works on its idle pages.
+        // A release that has pinned the old block works on its idle pages. Relaxed: the lock orders it.
+        let zone = self.zone_of(old);
         let free = from.pinned.load(Ordering::Relaxed) == UNPINNED;
+        drop(zone);
         let fits = self.is_huge(old) && self.is_huge(new) && to.len() >= from.len();
         fits && free && self.counters().events.moves.get() < MOST_MOVES
     }

@@ -59,6 +59,8 @@ pub(super) struct Job<'a, O> {
     late: bool,
     /// Whether other threads' caches are left alone.
     pub(super) spares_caches: bool,
+    /// The end of the units whose used runs it walks.
+    pub(super) end: u32,
     /// Where a walk over free runs goes on: what is let go must remain apart from a run that begins there.
     pub(super) cursor: UnitIndex,
     pub(super) spans_with_holes: u64,
@@ -86,6 +88,7 @@ impl<'a, O: Os> Job<'a, O> {
             deadline: time.map_or(u64::MAX, |time| start.saturating_add(time)),
             late: false,
             spares_caches: options.spare_caches,
+            end: 0,
             cursor: UnitIndex::NIL,
             spans_with_holes: 0,
             tables: 0,
@@ -213,7 +216,9 @@ impl<'a, O: Os> Job<'a, O> {
     pub(super) fn count(&mut self, run: UnitIndex) {
         let meta = self.segments().meta(run);
         if matches!(meta.kind(), RunKind::Small | RunKind::Large | RunKind::Region) {
-            tally_run(self.caches.spans(), run, meta.len(), &mut self.tally);
+            // A head that was taken apart meanwhile may carry the length of a run that ended there.
+            let left = self.end.saturating_sub(run.0);
+            tally_run(self.caches.spans(), run, meta.len().min(left), &mut self.tally);
         }
     }
 

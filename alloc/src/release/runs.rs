@@ -73,6 +73,7 @@ impl<O: Os> Job<'_, O> {
     pub(super) fn release_in_runs(&mut self, range: Range<u32>) -> u32 {
         let mut seen = 0;
         let mut at = range.end;
+        self.end = range.end;
         for (run, _) in self.pages().runs_in(range) {
             seen += 1;
             if seen % TIME_EVERY == 0 {
@@ -99,7 +100,7 @@ impl<O: Os> Job<'_, O> {
         let idle = |unit| pages.idle_mask(run, unit);
         let leaving = |unit| group.leaving(idle(unit), pages.segments().meta(run.plus(unit)).released());
         let units = {
-            let zone = self.pages().zone_of(run);
+            let Some(zone) = self.pages().zone_of(run) else { return };
             // Only what is still such a run under the lock may be pinned. Relaxed: the lock orders it.
             let pinnable = matches!(meta.kind(), RunKind::Large | RunKind::Region)
                 && meta.pinned.load(Ordering::Relaxed) == UNPINNED;

@@ -73,10 +73,10 @@ impl Segment {
     /// Notes that units are committed. Callers hold the lock of their zone.
     fn note_committed(&self, from: UnitIndex, units: u32) {
         let behind = u64::from(from.plus(units).0);
-        // Relaxed: an extent that ends here is that of the caller's zone, or of the one before it, which is full then and
-        // adds no more. Release: pairs with the load above.
+        // An extent that ends here is that of the caller's zone, or of the one before it, which is full then and adds no
+        // more. Acquire: what that one noted is part of what is published here. Release: pairs with the load above.
         for extent in self.committed.iter() {
-            let noted = extent.load(Ordering::Relaxed);
+            let noted = extent.load(Ordering::Acquire);
             if noted as u32 == from.0 && noted != 0 {
                 return extent.store(noted & !u64::from(u32::MAX) | behind, Ordering::Release);
             }
