@@ -2,7 +2,8 @@
 //!
 //! The bounds in the tests suit a processor of its own. `EBBTIDE_TEST_PATIENCE` is a whole number that multiplies them,
 //! for machines that are emulated or overloaded; `.ci/kernels` sets it. Only bounds grow by it that tell a hang from slow
-//! work, and the time in which a test must get enough work done. What a test asserts stays the same.
+//! work, and the time in which a test must get enough work done; long repetitions become fewer. What a test asserts stays the
+//! same.
 
 use std::sync::LazyLock;
 use std::thread;
@@ -23,6 +24,12 @@ static FACTOR: LazyLock<u32> = LazyLock::new(|| {
 #[must_use]
 pub fn patient(bound: Duration) -> Duration {
     bound * *FACTOR
+}
+
+/// A third of a number of repetitions where patience is needed, so that emulated machines come to an end.
+#[must_use]
+pub fn fewer(count: usize) -> usize {
+    if *FACTOR > 1 { count.div_ceil(3) } else { count }
 }
 
 /// Polls `is_so` until it holds or `bound`, times `EBBTIDE_TEST_PATIENCE`, has passed. Returns whether it held.

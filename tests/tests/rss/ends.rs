@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ebbtide::Policy;
 use ebbtide_tests::block::Block;
 use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::patience::fewer;
 
 use crate::harness::{Case, MIB, StopOnDrop, at_most, is_trial, start};
 use crate::{fork_handlers, limits};
@@ -272,7 +273,7 @@ fn first_allocation_in_the_last_round() {
                 ebbtide_alloc::release(ebbtide::ReleaseOptions::new());
             }
         });
-        for _ in 0..LAST_THREADS {
+        for _ in 0..fewer(LAST_THREADS) {
             one_thread_of_the_last_round();
             // At once: the kernel may still know the thread's number.
             ebbtide_alloc::release(ebbtide::ReleaseOptions::new());

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ebbtide::{Policy, on_event};
 use ebbtide_alloc::Region;
 use ebbtide_tests::block::Block;
+use ebbtide_tests::patience::fewer;
 use ebbtide_tests::rng::Rng;
 
 use crate::fork::in_child;
@@ -103,7 +104,7 @@ fn use_heap(seed: u64) -> bool {
     whole && ebbtide::mem_stats().heap_sys > 0
 }
 
-const FORKS_OF_A_TRIAL: u32 = 25;
+const FORKS_OF_A_TRIAL: usize = 25;
 
 /// Forks while other threads use every lock.
 fn forks_amid_work() {
@@ -116,7 +117,7 @@ fn forks_amid_work() {
             // Relaxed: only a flag.
             scope.spawn(move || while !stop.load(Ordering::Relaxed) && use_heap(seed) {});
         }
-        for _ in 0..FORKS_OF_A_TRIAL {
+        for _ in 0..fewer(FORKS_OF_A_TRIAL) {
             let code = || {
                 let threads = [5, 6].map(|seed| thread::spawn(move || use_heap(seed)));
                 let whole = threads.into_iter().all(|thread| thread.join().unwrap_or(false));
@@ -127,7 +128,7 @@ fn forks_amid_work() {
         drop(stopping);
     });
     let ran = [0, 1].map(|handler| RAN[handler].load(Ordering::SeqCst));
-    assert!(ran.iter().all(|times| *times >= FORKS_OF_A_TRIAL), "{ran:?}");
+    assert!(ran.iter().all(|times| *times as usize >= fewer(FORKS_OF_A_TRIAL)), "{ran:?}");
     LEFT.lock().expect("no handler panics").clear();
     ebbtide::free_os_memory();
     assert_eq!(ebbtide_alloc::verify(), Ok(()));

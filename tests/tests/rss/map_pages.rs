@@ -6,6 +6,7 @@ use std::thread;
 
 use ebbtide::{HashMap, Policy};
 use ebbtide_tests::memory::heap_mappings;
+use ebbtide_tests::patience::fewer;
 use ebbtide_tests::rng::Rng;
 
 use crate::harness::{Case, StopOnDrop, skipped, start};
@@ -104,6 +105,7 @@ impl Checked {
 const MOST_MAPPINGS: usize = 400;
 
 fn live(policy: Policy, keys: usize) {
+    let keys = fewer(keys);
     start(policy);
     let mut all = Checked::new(keys);
     for round in 0..2 {

@@ -7,6 +7,7 @@ use std::thread;
 use ebbtide::Policy;
 use ebbtide_tests::block::Block;
 use ebbtide_tests::memory::{anonymous, anonymous_at_once};
+use ebbtide_tests::patience::fewer;
 use ebbtide_tests::rng::Rng;
 
 use crate::harness::{self, Case, MIB, StopOnDrop, at_most, resident_vec, start};
@@ -38,7 +39,7 @@ fn churn(me: usize, stop: &AtomicBool) {
     let mut rng = Rng::new(me as u64);
     let mut live: Vec<(usize, Vec<Vec<u8>>)> = Vec::new();
     let mut held = 0;
-    for number in 0..REQUESTS {
+    for number in 0..fewer(REQUESTS) {
         // Relaxed: a flag.
         if stop.load(Ordering::Relaxed) {
             return;

@@ -7,6 +7,7 @@ use std::thread;
 use ebbtide::Policy;
 use ebbtide_tests::block::Block;
 use ebbtide_tests::memory::anonymous;
+use ebbtide_tests::patience::fewer;
 use ebbtide_tests::rng::Rng;
 
 use crate::harness::{Case, KIB, MIB, at_most, start};
@@ -214,7 +215,7 @@ fn waves(threads: usize, all_at_once: bool) -> (ebbtide::MemStats, u64) {
 fn ten_thousand_threads_leave_nothing() {
     let before = start(Policy::Off);
     let (warm, warm_resident) = waves(50 * AT_A_TIME, true);
-    let (all, resident) = waves(10_000, false);
+    let (all, resident) = waves(fewer(10_000), false);
     // A cache with its stacks takes more than this, and they are made eight at a time.
     at_most("metadata after 10,000 threads", all.metadata_sys, warm.metadata_sys, 128 * KIB);
     at_most("heap_sys after 10,000 threads", all.heap_sys, warm.heap_sys, 4 * MIB);
