@@ -1,6 +1,6 @@
 //! A thread's caches: one magazine of free slots for each class.
 //!
-//! `slots[robbed..len]` are slots of the class that this thread owns: their bits are clear in the bitmaps. The pop and
+//! `slots[stolen..len]` are slots of the class that this thread owns: their bits are clear in the bitmaps. The pop and
 //! the push are the allocator's fast path: they touch the header and one entry of the stack, no object, no
 //! descriptor, nothing atomic but plain moves.
 //!
@@ -14,7 +14,7 @@
 //! 3. under the lock again it looks whether the thread local still points elsewhere (`detached`). If not, the owner has been
 //!    in a slow path since, and the release leaves the cache alone. If so, it has not: only its slow paths point it back;
 //! 4. the one pop or push reads or writes the top of one stack, so from each stack all entries below the top are the
-//!    release's to take. It notes how many (`robbed`) and leaves `len` alone, which the pending pop or push may yet write.
+//!    release's to take. It notes how many (`stolen`) and leaves `len` alone, which the pending pop or push may yet write.
 //!
 //! The owner's next pop or push finds the other cache, goes to its slow path, takes the lock, moves what is left of
 //! its stacks down (`mend`) and points its thread local back. None of this costs the fast path an instruction.
@@ -143,9 +143,9 @@ impl Magazine {
 pub(crate) struct ThreadCache {
     magazines: [Magazine; CLASSES],
     /// How many entries at the bottom of each stack a release has taken since the owner's last slow path.
-    robbed: [AtomicU32; CLASSES],
+    stolen: [AtomicU32; CLASSES],
     /// Whether any of these is not 0.
-    is_robbed: AtomicBool,
+    has_stolen: AtomicBool,
     /// Whether a release has pointed the owner's thread local elsewhere since the owner's last slow path. Changed under
     /// the lock. The thread local itself may be gone when this is asked.
     pub(crate) detached: AtomicBool,
@@ -220,8 +220,8 @@ impl ThreadCache {
     const fn absent() -> Self {
         Self {
             magazines: [const { Magazine::empty() }; CLASSES],
-            robbed: [const { AtomicU32::new(0) }; CLASSES],
-            is_robbed: AtomicBool::new(false),
+            stolen: [const { AtomicU32::new(0) }; CLASSES],
+            has_stolen: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             pointer: AtomicPtr::new(core::ptr::null_mut()),
             owner: Cell::new(ThreadMark { process: 0, thread: 0, robust_list: 0 }),
@@ -299,8 +299,8 @@ impl ThreadCache {
     /// Bytes in free slots that it holds. Any thread may ask.
     pub(crate) fn held_bytes(&self) -> u64 {
         let held = |class: SizeClass| {
-            let robbed = self.robbed[class.index()].load(Ordering::Relaxed) as usize;
-            self.magazine(class).len().saturating_sub(robbed) * class.size()
+            let stolen = self.stolen[class.index()].load(Ordering::Relaxed) as usize;
+            self.magazine(class).len().saturating_sub(stolen) * class.size()
         };
         SizeClass::all().map(|class| held(class) as u64).sum()
     }
@@ -365,14 +365,14 @@ impl<'a> Locked<'a> {
     /// count as taken from here on.
     ///
     /// The caller has gone through the steps in the head of this file.
-    pub(crate) fn rob(self, class: SizeClass) -> &'a [*mut u8] {
+    pub(crate) fn steal(self, class: SizeClass) -> &'a [*mut u8] {
         let magazine = self.0.magazine(class);
-        let robbed = &self.robbed[class.index()];
-        let (from, to) = (robbed.load(Ordering::Relaxed) as usize, magazine.len().saturating_sub(1));
+        let stolen = &self.stolen[class.index()];
+        let (from, to) = (stolen.load(Ordering::Relaxed) as usize, magazine.len().saturating_sub(1));
         if from < to {
             // Relaxed: the lock orders it.
-            robbed.store(to as u32, Ordering::Relaxed);
-            self.is_robbed.store(true, Ordering::Relaxed);
+            stolen.store(to as u32, Ordering::Relaxed);
+            self.has_stolen.store(true, Ordering::Relaxed);
         }
         magazine.entries(from, to)
     }
@@ -382,13 +382,13 @@ impl<'a> Locked<'a> {
     pub(crate) fn mend(self) {
         // Relaxed: the lock orders it.
         self.detached.store(false, Ordering::Relaxed);
-        if !self.is_robbed.load(Ordering::Relaxed) {
+        if !self.has_stolen.load(Ordering::Relaxed) {
             return;
         }
-        self.is_robbed.store(false, Ordering::Relaxed);
+        self.has_stolen.store(false, Ordering::Relaxed);
         for class in SizeClass::all() {
-            let robbed = self.robbed[class.index()].swap(0, Ordering::Relaxed) as usize;
-            self.magazine(class).forget_oldest(robbed);
+            let stolen = self.stolen[class.index()].swap(0, Ordering::Relaxed) as usize;
+            self.magazine(class).forget_oldest(stolen);
         }
     }
 

@@ -22,7 +22,7 @@ impl<O: Os> Caches<O> {
             detached |= self.detach(cache)?;
         }
         if detached && self.os().barrier() {
-            self.registry.all().try_for_each(|cache| self.rob(cache))?;
+            self.registry.all().try_for_each(|cache| self.steal(cache))?;
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl<O: Os> Caches<O> {
     }
 
     /// Steals from a cache that was detached before the barrier, unless the owner has attached to it again.
-    fn rob(&self, cache: &ThreadCache) -> Result<(), Misused> {
+    fn steal(&self, cache: &ThreadCache) -> Result<(), Misused> {
         for class in SizeClass::all() {
             if cache.magazine(class).len() < 2 {
                 continue;
@@ -69,7 +69,7 @@ impl<O: Os> Caches<O> {
             if !cache.detached.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let slots = cache.locked(&guard).rob(class);
+            let slots = cache.locked(&guard).steal(class);
             self.spans.flush(class, slots, Access::Shared)?;
             ThreadCache::count(&cache.frees, slots.len());
             self.counters().count_handed(-((slots.len() * class.size()) as isize));

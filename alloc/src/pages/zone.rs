@@ -1,7 +1,8 @@
 //! A zone: the part of a segment that serves one purpose, as runs of units that tile it.
 //!
 //! Invariants, under the zone's lock: from `first` to `frontier` every unit belongs to exactly one run; no two
-//! neighbouring runs are both `Free`; the tree holds exactly the `Free` runs. Units behind the frontier were never used.
+//! neighbouring runs are both `Free`, but at the cursor of a release; the tree holds exactly the `Free` runs. Units behind the
+//! frontier were never used.
 
 use crate::base::sync::AtomicU32;
 use crate::base::units::{HUGE, PAGE, PAGES_PER_UNIT, PageMask, UNIT, UNIT_SHIFT, UnitCount, UnitIndex};

@@ -129,7 +129,10 @@ impl<O: Os> Spans<O> {
                 count += self.segments().meta(span.plus(unit)).reacquire(mask).count_ones() as usize;
             }
         }
-        self.counters().pages.reacquired_total.add(count * PAGE);
+        // Mostly there is none, and the line is one that all threads write.
+        if count > 0 {
+            self.counters().pages.reacquired_total.add(count * PAGE);
+        }
     }
 }
 

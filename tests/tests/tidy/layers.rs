@@ -3,8 +3,7 @@
 use crate::source::{Source, is_word};
 
 /// Crates that the files under a folder must not name. Tests stand above the product, and benches above tests.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
-    ("alloc/preload/", &["ebbtide_map", "ebbtide_tests", "ebbtide_benches"]),
+const FORBIDDEN: [(&str, &[&str]); 5] = [
     ("alloc/src/", &["ebbtide_map", "ebbtide", "ebbtide_tests", "ebbtide_benches"]),
     ("map/src/", &["ebbtide", "ebbtide_tests", "ebbtide_benches"]),
     ("runtime/src/", &["ebbtide_cli", "ebbtide_tests", "ebbtide_benches"]),
@@ -13,13 +12,10 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
 ];
 
 /// Files outside `alloc/src/os/` that may use libc, and what for.
-const SYSTEM_CALLS: [(&str, &str); 2] = [
-    ("alloc/preload/", "the C ABI itself"),
-    (
-        "runtime/src/kernel/",
-        "the layer's one room of system calls: stderr, environment, clocks, threads, files",
-    ),
-];
+const SYSTEM_CALLS: [(&str, &str); 1] = [(
+    "runtime/src/kernel/",
+    "the layer's one room of system calls: stderr, environment, clocks, threads, files",
+)];
 
 /// Positions at which `name` stands as a whole word.
 fn words<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
