@@ -34,7 +34,8 @@ pub enum Policy {
     /// cannot leave, and that is not asked about again until more has come. Such looks take 1 % of the time at most.
     Percent(u32),
     /// As [`Policy::Percent`], done by a thread of its own, so that no free waits for it: in steps of about a
-    /// millisecond, at 1 % of one CPU at most. The threshold is nearer to the goal, a quarter of it and 2 MiB at least.
+    /// millisecond, at 1 % of one CPU in any minute. What it does not use it saves up for twelve seconds, so that a burst of a
+    /// GiB after a rest goes in one. The threshold is nearer to the goal, a quarter of it and 2 MiB at least.
     ///
     /// The thread, named `ebbtide`, starts when 4 MiB are idle for the first time, sleeps while there is nothing to do,
     /// and ends when another policy is set. Where the kernel measures memory pressure (PSI) it looks every ten seconds,
