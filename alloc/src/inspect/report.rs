@@ -17,13 +17,15 @@ pub struct ReleaseOptions {
     pub spare_caches: bool,
     /// Do not read the resident set size: [`ReleaseReport::rss_before`] and [`ReleaseReport::rss_after`] are 0 then.
     pub without_rss: bool,
+    /// One step of a release that is made in many: see [`ReleaseOptions::in_steps`].
+    pub in_steps: bool,
 }
 
 impl ReleaseOptions {
     /// No bounds.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_bytes: None, deadline: None, spare_caches: false, without_rss: false }
+        Self { max_bytes: None, deadline: None, spare_caches: false, without_rss: false, in_steps: false }
     }
 
     /// Bounds the bytes that go back.
@@ -53,6 +55,17 @@ impl ReleaseOptions {
     #[must_use]
     pub const fn without_rss(mut self) -> Self {
         self.without_rss = true;
+        self
+    }
+
+    /// Makes it one step of a release that is made in several, each with a deadline or a number of bytes. The first is the one
+    /// that does not [spare caches](Self::spare_caches), and all others do. They go on where the one before stopped, amid the
+    /// free runs, the used ones or the tables that describe them, so that none passes again what another one has seen; the
+    /// one that comes to the end did not [stop early](ReleaseReport::stopped_early). Of all of them only the first counts in
+    /// [`MemStats::releases_total`](crate::MemStats::releases_total).
+    #[must_use]
+    pub const fn in_steps(mut self) -> Self {
+        self.in_steps = true;
         self
     }
 

@@ -54,18 +54,24 @@ const ROWS_FILL_PAGES: u32 = 2 * (PAGE / size_of::<UnitMeta>()) as u32;
 const RECORDS_OF_PAGE: u32 = (PAGE / size_of::<SpanRecord>()) as u32 + 2;
 
 impl Idle {
-    /// The first unit of a free run from which on there is something.
-    fn first_in(self, segments: &Segments, run: UnitIndex, end: UnitIndex) -> Option<UnitIndex> {
+    /// The first unit of a free run, not before `from`, from which on there is something.
+    fn first_in(
+        self,
+        segments: &Segments,
+        run: UnitIndex,
+        from: UnitIndex,
+        end: UnitIndex,
+    ) -> Option<UnitIndex> {
         let find = |wanted: fn(&UnitMeta) -> bool| {
-            (run.0..end.0).map(UnitIndex).find(|unit| wanted(segments.meta(*unit)))
+            (from.0..end.0).map(UnitIndex).find(|unit| wanted(segments.meta(*unit)))
         };
         match self {
             Self::Pages if segments.meta(run).resident_pages() == 0 => None,
             Self::Pages => find(|meta| meta.released() != PageMask::MAX),
-            Self::Tables if end.0 - run.0 >= ROWS_FILL_PAGES => Some(run),
+            Self::Tables if end.0 - from.0 >= ROWS_FILL_PAGES => Some(from),
             // Records before it share its page.
             Self::Tables => find(|meta| meta.record_pages() != 0)
-                .map(|unit| UnitIndex(unit.0.saturating_sub(RECORDS_OF_PAGE).max(run.0))),
+                .map(|unit| UnitIndex(unit.0.saturating_sub(RECORDS_OF_PAGE).max(from.0))),
         }
     }
 }
@@ -269,7 +275,8 @@ impl Zone {
     }
 
     /// Takes a free run of which something can leave out of the tree, as [`RunKind::Leaving`], at most `most` units of
-    /// it. Looks at no more than `look` runs from the head `from` on; the second value is the head to look on from.
+    /// it. Looks at no more than `look` runs from the unit `from` on; the second value is the unit to look on from. It is a head,
+    /// unless others have made free runs coalesce since: then what lies behind it in its run is looked at.
     pub(crate) fn take_leaving<O: Os>(
         &mut self,
         space: &Space<O>,
@@ -279,7 +286,8 @@ impl Zone {
         most: u32,
     ) -> (Option<UnitIndex>, UnitIndex) {
         let segments = &space.segments;
-        let mut at = from.max(self.first);
+        let from = from.max(self.first);
+        let mut at = self.head_of(segments, from);
         for _ in 0..look {
             if at >= self.frontier {
                 break;
@@ -291,7 +299,7 @@ impl Zone {
             // A release that put the neighbour before this run back left the two apart, to find its place again.
             let previous = self.free_run_before(segments, at);
             let end = at.plus(segments.meta(at).len());
-            if let Some(start) = idle.first_in(segments, at, end) {
+            if let Some(start) = idle.first_in(segments, at, at.max(from), end) {
                 let units = (end.0 - start.0).min(most);
                 self.cut_out(space, at, start, units, RunKind::Leaving);
                 if let Some(previous) = previous.filter(|_| start > at) {
@@ -305,6 +313,16 @@ impl Zone {
             at = end;
         }
         (None, at)
+    }
+
+    /// The head of the run that a unit of the zone belongs to. O(length of the run).
+    pub(crate) fn head_of(&self, segments: &Segments, unit: UnitIndex) -> UnitIndex {
+        let is_body = |unit: u32| segments.meta(UnitIndex(unit)).kind() == RunKind::Body;
+        let mut head = unit.0.clamp(self.first.0, self.frontier.0);
+        while head > self.first.0 && head < self.frontier.0 && is_body(head) {
+            head -= 1;
+        }
+        UnitIndex(head)
     }
 
     /// Joins the free run that begins at `at`, if one does, with one before it: a walk that ends at `at` left them apart.

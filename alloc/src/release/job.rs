@@ -41,11 +41,48 @@ pub(crate) struct Desk {
     held: usize,
     /// The unit from which the next bounded release walks on.
     pub(super) resume: u32,
+    /// Where the next step of a release in steps goes on.
+    pub(super) turn: Turn,
+}
+
+/// One pass of a release over the runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    FreeRuns,
+    UsedRuns,
+    Tables,
+}
+
+/// Where a step of a release in steps has stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) pass: Pass,
+    pub(super) unit: u32,
+}
+
+impl Turn {
+    /// What a release in steps begins with.
+    pub(super) const FIRST: Self = Self { pass: Pass::FreeRuns, unit: 0 };
+
+    /// What follows after this one, if anything.
+    pub(super) const fn next(self) -> Option<Self> {
+        match self.pass {
+            Pass::FreeRuns => Some(Self { pass: Pass::UsedRuns, unit: 0 }),
+            Pass::UsedRuns => Some(Self { pass: Pass::Tables, unit: 0 }),
+            Pass::Tables => None,
+        }
+    }
 }
 
 impl Desk {
     pub(crate) const fn new() -> Self {
-        Self { batch: Batch::new(), holds: [Hold::Leaving(UnitIndex::NIL); HOLDS], held: 0, resume: 0 }
+        Self {
+            batch: Batch::new(),
+            holds: [Hold::Leaving(UnitIndex::NIL); HOLDS],
+            held: 0,
+            resume: 0,
+            turn: Turn::FIRST,
+        }
     }
 }
 

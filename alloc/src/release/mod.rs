@@ -19,7 +19,10 @@ use crate::cache::Caches;
 use crate::inspect::report::{BlockReason, BlockedList, ReleaseOptions, ReleaseReport};
 use crate::os::{Lock, Os};
 use crate::space::misuse::Misused;
-use job::{Desk, Job};
+use job::{Desk, Job, Pass, Turn};
+
+/// All units.
+const ALL: Range<u32> = 0..u32::MAX;
 
 /// All releases of a heap: one at a time.
 pub(crate) struct Releases {
@@ -48,11 +51,16 @@ impl Releases {
         let rss = || if options.without_rss { 0 } else { os.rss() };
         let rss_before = rss();
         let mut job = Job::new(caches, &mut desk, options, start);
-        job.release_all();
+        if options.in_steps {
+            job.release_in_turn();
+        } else {
+            job.release_all();
+        }
         if let Some(misused) = job.misused {
             return Err(misused);
         }
-        caches.counters().events.releases_total.add(1);
+        let is_further_step = options.in_steps && options.spare_caches;
+        caches.counters().events.releases_total.add(usize::from(!is_further_step));
         let mut report = job.report(start);
         (report.rss_before, report.rss_after) = (rss_before, rss());
         Ok(report)
@@ -62,7 +70,8 @@ impl Releases {
     pub(crate) fn tables_alone<O: Os>(&self, caches: &Caches<O>) -> u64 {
         let mut desk = self.desk.lock(caches.os());
         let mut job = Job::new(caches, &mut desk, ReleaseOptions::new(), caches.os().now());
-        job.release_tables(job.zones());
+        job.in_zones(Pass::Tables, &ALL);
+        job.release_stacks();
         debug_assert_eq!(job.misused, None, "no span is touched");
         job.tables
     }
@@ -120,11 +129,10 @@ impl<O: Os> Job<'_, O> {
     }
 
     fn release_all(&mut self) {
-        let zones = self.zones();
         let mut from = 0;
         if self.is_bounded() {
             // Free runs are the cheapest to give back, and may be enough.
-            (0..zones).for_each(|zone| self.release_free_runs(zone));
+            self.in_zones(Pass::FreeRuns, &ALL);
             if self.stopped() {
                 return;
             }
@@ -132,33 +140,66 @@ impl<O: Os> Job<'_, O> {
             self.desk.batch.blocked = BlockedList::new();
             from = self.desk.resume;
         }
-        // Without a barrier threads would be sent to their slow paths for nothing.
+        self.steal();
+        if self.misused.is_some() {
+            return;
+        }
+        let mut at = self.in_zones(Pass::UsedRuns, &(from..u32::MAX));
+        if !self.stopped() {
+            at = self.in_zones(Pass::UsedRuns, &(0..from));
+        }
+        self.desk.resume = if self.stopped() && at != u32::MAX { at } else { 0 };
+        self.in_zones(Pass::FreeRuns, &ALL);
+        self.in_zones(Pass::Tables, &ALL);
+        self.release_stacks();
+    }
+
+    /// One step of a release in steps: its passes from where the last step stopped, until a bound of this one.
+    fn release_in_turn(&mut self) {
+        if !self.spares_caches {
+            self.desk.turn = Turn::FIRST;
+            self.steal();
+        }
+        let mut turn = Some(self.desk.turn);
+        while let Some(at) = turn.filter(|_| self.misused.is_none()) {
+            let unit = self.in_zones(at.pass, &(at.unit..u32::MAX));
+            if at.pass == Pass::Tables {
+                self.release_stacks();
+            }
+            if self.stopped() {
+                self.desk.turn = Turn { unit, ..at };
+                return;
+            }
+            turn = at.next();
+        }
+        self.desk.turn = Turn::FIRST;
+    }
+
+    /// Takes the free slots of other threads. Without a barrier threads would be sent to their slow paths for nothing.
+    fn steal(&mut self) {
         if !self.spares_caches && self.os().has_barrier() {
             let stolen = self.caches.steal_from_others();
             self.note_misuse(stolen);
         }
-        if self.misused.is_some() {
-            return;
-        }
-        self.release_in_zones(zones, from..u32::MAX);
-        if !self.stopped() {
-            self.release_in_zones(zones, 0..from);
-        }
-        (0..zones).for_each(|zone| self.release_free_runs(zone));
-        self.release_tables(zones);
     }
 
-    /// Gives back what the used runs in a range of units no longer need. Notes where a bound stopped it.
-    fn release_in_zones(&mut self, zones: usize, units: Range<u32>) {
-        for zone in 0..zones {
+    /// One pass over the runs in a range of units. Returns where a bound stopped it, or the end of the range.
+    fn in_zones(&mut self, pass: Pass, units: &Range<u32>) -> u32 {
+        for zone in 0..self.zones() {
             let used = self.pages().zone(zone).map_or(0..0, |zone| zone.used());
             let range = used.start.max(units.start)..used.end.min(units.end);
-            if self.stopped() || range.is_empty() {
+            if range.is_empty() {
                 continue;
             }
-            let end = range.end;
-            let at = self.release_in_runs(range);
-            self.desk.resume = if at < end { at } else { 0 };
+            let at = match pass {
+                Pass::FreeRuns => self.release_free_runs(zone, &range),
+                Pass::UsedRuns => self.release_in_runs(range),
+                Pass::Tables => self.release_tables(zone, &range),
+            };
+            if self.stopped() {
+                return at;
+            }
         }
+        units.end
     }
 }

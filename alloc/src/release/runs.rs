@@ -20,11 +20,11 @@ const TABLES_OF: u32 = 2048;
 const TIME_EVERY: u32 = 16;
 
 impl<O: Os> Job<'_, O> {
-    /// Gives back the resident pages of all free runs of a zone.
-    pub(super) fn release_free_runs(&mut self, zone: usize) {
-        self.cursor = UnitIndex(0);
+    /// Gives back the resident pages of the free runs of a zone in a range of units. Returns where it stopped.
+    pub(super) fn release_free_runs(&mut self, zone: usize, range: &Range<u32>) -> u32 {
+        self.cursor = UnitIndex(range.start);
         self.check_time();
-        while let Some(run) = self.next_leaving(zone, Idle::Pages) {
+        while let Some(run) = self.next_leaving(zone, Idle::Pages, range.end) {
             let units = self.segments().meta(run).len();
             // SAFETY: a run that is leaving is in nobody's reach.
             unsafe {
@@ -32,13 +32,16 @@ impl<O: Os> Job<'_, O> {
             }
             self.hold(Hold::Leaving(run));
         }
+        let at = self.cursor.0;
         self.settle();
         self.end_walk(zone);
+        at
     }
 
-    /// Takes out the next free run of a zone of which something can leave, from the job's cursor on.
-    pub(super) fn next_leaving(&mut self, zone: usize, idle: Idle) -> Option<UnitIndex> {
-        while !self.stopped() {
+    /// Takes out the next free run of a zone of which something can leave, from the job's cursor on to `end` or a little
+    /// further.
+    pub(super) fn next_leaving(&mut self, zone: usize, idle: Idle, end: u32) -> Option<UnitIndex> {
+        while !self.stopped() && self.cursor.0 < end {
             let mut zone = self.pages().zone(zone)?;
             let most = match idle {
                 Idle::Pages => self.units().next_multiple_of(zone.granule()),

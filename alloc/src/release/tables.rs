@@ -15,22 +15,31 @@ use crate::os::{Os, resident_bytes};
 use crate::pages::zone::Idle;
 
 impl<O: Os> Job<'_, O> {
-    pub(super) fn release_tables(&mut self, zones: usize) {
-        for zone in 0..zones {
-            self.cursor = UnitIndex(0);
-            while let Some(run) = self.next_leaving(zone, Idle::Tables) {
-                self.release_records(run);
-                self.release_rows(run);
-                self.put_back(run, self.cursor);
-                self.check_time();
-            }
-            self.end_walk(zone);
+    /// Gives back the tables of the free runs of a zone in a range of units. Returns where it stopped.
+    pub(super) fn release_tables(&mut self, zone: usize, range: &Range<u32>) -> u32 {
+        self.cursor = UnitIndex(range.start);
+        while let Some(run) = self.next_leaving(zone, Idle::Tables, range.end) {
+            self.release_records(run);
+            self.release_rows(run);
+            self.put_back(run, self.cursor);
+            self.check_time();
         }
+        let at = self.cursor.0;
+        self.end_walk(zone);
+        at
+    }
+
+    /// Gives back the stacks of caches that no thread has.
+    pub(super) fn release_stacks(&mut self) {
         let registry = &self.caches.registry;
         for cache in registry.all() {
+            if self.stopped() {
+                return;
+            }
             if let Some(stacks) = registry.idle_stacks(cache) {
                 self.release_table(self.os().pages().inside(&stacks));
                 registry.put(cache);
+                self.check_time();
             }
         }
     }

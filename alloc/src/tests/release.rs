@@ -272,3 +272,46 @@ fn what_a_thread_frees_before_it_allocates_is_not_used_again_by_it() {
     empty_cache(&heap, taker);
     heap.verify(Some(taker)).unwrap();
 }
+
+/// Each step goes on where the last one stopped, whatever the program does in between, and all of them together give back
+/// what one release would.
+#[test]
+fn a_release_in_steps_sees_everything_once() {
+    let heap = heap();
+    let cache = take_cache(&heap).unwrap();
+    let size = 1024;
+    let small: Vec<_> = (0..4000).map(|_| allocate(&heap, cache, layout(size), false)).collect();
+    let large: Vec<_> = (0..60).map(|_| allocate(&heap, cache, layout(100_000), false)).collect();
+    for (_, block) in small.iter().enumerate().filter(|(at, _)| at % 16 != 0) {
+        free(&heap, cache, *block, layout(size));
+    }
+    // Free runs one by one, and a long one at the end.
+    for (_, block) in large.iter().enumerate().filter(|(at, _)| at % 2 == 0 || *at > 40) {
+        free(&heap, cache, *block, layout(100_000));
+    }
+    empty_cache(&heap, cache);
+    let idle = heap.snapshot().heap_free;
+    let (mut released, mut steps, mut looked_at) = (0, 0, 0);
+    loop {
+        let options = ReleaseOptions::new().max_bytes(100_000).in_steps();
+        let report = heap.release(if steps == 0 { options } else { options.spare_caches() });
+        heap.verify(Some(cache)).unwrap();
+        (released, steps) = (released + report.released_bytes, steps + 1);
+        looked_at += report.looked_at_bytes;
+        if !report.stopped_early {
+            break;
+        }
+        assert!(report.released_bytes >= 100_000, "{report}");
+        // A run comes and goes where the walk is.
+        let block = allocate(&heap, cache, layout(200_000), false);
+        free(&heap, cache, block, layout(200_000));
+    }
+    assert!(steps > 20, "{steps} steps");
+    // The run that came and went may be resident again.
+    let left = heap.snapshot().heap_free;
+    assert!(left <= 260_000, "{left} bytes of {idle} stay");
+    assert!(released >= idle - left && released <= idle + steps * 260_000, "{released} of {idle}");
+    assert!(looked_at <= heap.usage().runs, "no run was seen twice");
+    assert_eq!(heap.snapshot().releases_total, 1);
+    assert_eq!(heap.release(ReleaseOptions::new()).released_bytes, left);
+}

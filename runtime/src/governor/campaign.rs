@@ -16,7 +16,6 @@ use ebbtide_alloc::{ReleaseOptions, ReleaseReport};
 pub(super) struct Campaign {
     /// The steps so far, as one report.
     report: Option<ReleaseReport>,
-    looked_at: u64,
     squeezed: bool,
     pressure_at_ns: u64,
 }
@@ -64,8 +63,6 @@ const BUSY_WAIT_NS: u64 = 20_000_000;
 const PRESSURE_EVERY_NS: u64 = 5_000_000_000;
 /// From here on the kernel is short of memory: a tenth of the time, in hundredths of a percent.
 const SQUEEZED: u32 = 1000;
-/// Time that a step may take for each unit of 64 KiB, since it passes all runs on its way.
-const STEP_NS_OF_UNIT: u64 = 25;
 
 fn step(campaign: &mut Campaign, now: u64) -> Turn {
     let (before, policy) = (ebbtide_alloc::usage(), in_force::current());
@@ -89,9 +86,8 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     if !affordable && !campaign.squeezed {
         return Turn::After(budget.wait_ns().clamp(BUSY_WAIT_NS, PRESSURE_EVERY_NS));
     }
-    let units = (before.resident.max(before.runs)) >> 16;
-    let time = Duration::from_nanos(pace::STEP_NS + units * STEP_NS_OF_UNIT);
-    let mut options = ReleaseOptions::new().max_bytes(bytes).deadline(time);
+    let time = Duration::from_nanos(pace::STEP_NS);
+    let mut options = ReleaseOptions::new().max_bytes(bytes).deadline(time).in_steps();
     if campaign.report.is_some() {
         options = options.spare_caches();
     }
@@ -99,9 +95,8 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     let after = ebbtide_alloc::usage();
     budget.gave_back(done.released_bytes, after.resident, now);
     books::store_budget(budget);
-    campaign.looked_at = campaign.looked_at.saturating_add(done.looked_at_bytes);
     campaign.report = Some(together(campaign.report, done));
-    let seen_all = !done.stopped_early || campaign.looked_at >= after.runs;
+    let seen_all = !done.stopped_early;
     if seen_all || (!campaign.squeezed && goal::excess(policy, pressure_of(after)) == Action::Nothing) {
         books::set_stuck(stuck_in(after, !seen_all));
         campaign.report.iter_mut().for_each(release_tables_behind);
