@@ -79,6 +79,9 @@ impl Idle {
 /// Units committed at a time, at least and at most: few calls, yet no more than is soon used.
 const COMMIT_STEP: (u32, u32) = (64, 1024);
 
+/// Units to look back for a head, at most: the zone is locked meanwhile.
+const MOST_BACK: u32 = 1 << 14;
+
 /// Why a zone cannot be extended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -315,14 +318,14 @@ impl Zone {
         (None, at)
     }
 
-    /// The head of the run that a unit of the zone belongs to. O(length of the run).
-    pub(crate) fn head_of(&self, segments: &Segments, unit: UnitIndex) -> UnitIndex {
-        let is_body = |unit: u32| segments.meta(UnitIndex(unit)).kind() == RunKind::Body;
-        let mut head = unit.0.clamp(self.first.0, self.frontier.0);
-        while head > self.first.0 && head < self.frontier.0 && is_body(head) {
-            head -= 1;
+    /// The head of the run that a unit of the zone belongs to; the unit itself if that is far away, or behind the frontier.
+    fn head_of(&self, segments: &Segments, unit: UnitIndex) -> UnitIndex {
+        if unit >= self.frontier {
+            return unit;
         }
-        UnitIndex(head)
+        let first = self.first.0.max(unit.0.saturating_sub(MOST_BACK));
+        let is_head = |unit: &UnitIndex| segments.meta(*unit).kind() != RunKind::Body;
+        (first..=unit.0).rev().map(UnitIndex).find(is_head).unwrap_or(unit)
     }
 
     /// Joins the free run that begins at `at`, if one does, with one before it: a walk that ends at `at` left them apart.
