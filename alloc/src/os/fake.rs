@@ -374,8 +374,11 @@ impl Os for Fake {
         }
         #[cfg(loom)]
         crate::models::pages_leave(start, bytes);
-        // SAFETY: the range lies in a mapping (checked above) whose contents the caller gave up.
-        unsafe { addr.as_ptr().write_bytes(0, bytes) };
+        for word in (0..bytes).step_by(size_of::<u64>()) {
+            // As the kernel does it: who looks at a table whose page leaves sees old words, or zeros, and it is no race.
+            // SAFETY: the range lies in a mapping (checked above), in whole pages, whose contents the caller gave up.
+            unsafe { AtomicU64::from_ptr(addr.as_ptr().add(word).cast()).store(0, Ordering::Relaxed) };
+        }
         Ok(())
     }
 
