@@ -79,8 +79,8 @@ impl Idle {
 /// Units committed at a time, at least and at most: few calls, yet no more than is soon used.
 const COMMIT_STEP: (u32, u32) = (64, 1024);
 
-/// Units to look back for a head, at most: the zone is locked meanwhile.
-const MOST_BACK: u32 = 1 << 14;
+/// Units to look back for a head, at most: the zone is locked meanwhile. Fewer under test, so that tests need little memory.
+const MOST_BACK: u32 = if cfg!(test) { 1 << 5 } else { 1 << 14 };
 
 /// Why a zone cannot be extended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,18 +279,19 @@ impl Zone {
 
     /// Takes a free run of which something can leave out of the tree, as [`RunKind::Leaving`], at most `most` units of
     /// it. Looks at no more than `look` runs from the unit `from` on; the second value is the unit to look on from. It is a head,
-    /// unless others have made free runs coalesce since: then what lies behind it in its run is looked at.
+    /// unless free runs have coalesced since: then what lies behind it in its run is looked at, whose head is `hint`, or
+    /// near.
     pub(crate) fn take_leaving<O: Os>(
         &mut self,
         space: &Space<O>,
         idle: Idle,
-        from: UnitIndex,
+        (from, hint): (UnitIndex, UnitIndex),
         look: u32,
         most: u32,
     ) -> (Option<UnitIndex>, UnitIndex) {
         let segments = &space.segments;
         let from = from.max(self.first);
-        let mut at = self.head_of(segments, from);
+        let mut at = self.head_of(segments, from, hint);
         for _ in 0..look {
             if at >= self.frontier {
                 break;
@@ -318,24 +319,30 @@ impl Zone {
         (None, at)
     }
 
-    /// The head of the run that a unit of the zone belongs to; the unit itself if that is far away, or behind the frontier.
-    fn head_of(&self, segments: &Segments, unit: UnitIndex) -> UnitIndex {
-        if unit >= self.frontier {
+    /// The head of the run that a unit of the zone belongs to: `hint`, if that is one of a free run; the unit itself if it is far
+    /// away, or behind the frontier.
+    fn head_of(&self, segments: &Segments, unit: UnitIndex, hint: UnitIndex) -> UnitIndex {
+        if unit >= self.frontier || segments.meta(unit).kind() != RunKind::Body {
             return unit;
+        }
+        let is_below = self.first <= hint && hint < unit && segments.meta(hint).kind() == RunKind::Free;
+        if is_below && unit.0 - hint.0 < segments.meta(hint).len() {
+            return hint;
         }
         let first = self.first.0.max(unit.0.saturating_sub(MOST_BACK));
         let is_head = |unit: &UnitIndex| segments.meta(*unit).kind() != RunKind::Body;
-        (first..=unit.0).rev().map(UnitIndex).find(is_head).unwrap_or(unit)
+        (first..unit.0).rev().map(UnitIndex).find(is_head).unwrap_or(unit)
     }
 
-    /// Joins the free run that begins at `at`, if one does, with one before it: a walk that ends at `at` left them apart.
-    pub(crate) fn join_before(&mut self, segments: &Segments, at: UnitIndex) {
+    /// Joins the free run that begins at `at`, if one does, with one before it: a walk that ends at `at` left them apart. Returns
+    /// the head of the run that has `at` then.
+    pub(crate) fn join_before(&mut self, segments: &Segments, at: UnitIndex) -> UnitIndex {
         if at < self.first || at >= self.frontier || segments.meta(at).kind() != RunKind::Free {
-            return;
+            return at;
         }
-        if let Some(previous) = self.free_run_before(segments, at) {
-            self.join(segments, previous, at);
-        }
+        let Some(previous) = self.free_run_before(segments, at) else { return at };
+        self.join(segments, previous, at);
+        previous
     }
 
     /// Cuts `units` from `start` on out of the free run `run`. What lies before and behind stays free.

@@ -58,17 +58,19 @@ pub(super) enum Pass {
 pub(super) struct Turn {
     pub(super) pass: Pass,
     pub(super) unit: u32,
+    /// The head of the free run that the unit lay in, when the step ended.
+    pub(super) head: UnitIndex,
 }
 
 impl Turn {
     /// What a release in steps begins with.
-    pub(super) const FIRST: Self = Self { pass: Pass::FreeRuns, unit: 0 };
+    pub(super) const FIRST: Self = Self { pass: Pass::FreeRuns, unit: 0, head: UnitIndex::NIL };
 
     /// What follows after this one, if anything.
     pub(super) const fn next(self) -> Option<Self> {
         match self.pass {
-            Pass::FreeRuns => Some(Self { pass: Pass::UsedRuns, unit: 0 }),
-            Pass::UsedRuns => Some(Self { pass: Pass::Tables, unit: 0 }),
+            Pass::FreeRuns => Some(Self { pass: Pass::UsedRuns, ..Self::FIRST }),
+            Pass::UsedRuns => Some(Self { pass: Pass::Tables, ..Self::FIRST }),
             Pass::Tables => None,
         }
     }
@@ -100,6 +102,8 @@ pub(super) struct Job<'a, O> {
     pub(super) end: u32,
     /// Where a walk over free runs goes on: what is let go must remain apart from a run that begins there.
     pub(super) cursor: UnitIndex,
+    /// The head of the free run that the cursor lay in when the last walk ended: see [`Turn::head`].
+    pub(super) head: UnitIndex,
     pub(super) spans_with_holes: u64,
     /// Bytes of the allocator's own tables that left.
     pub(super) tables: u64,
@@ -127,6 +131,7 @@ impl<'a, O: Os> Job<'a, O> {
             spares_caches: options.spare_caches,
             end: 0,
             cursor: UnitIndex::NIL,
+            head: UnitIndex::NIL,
             spans_with_holes: 0,
             tables: 0,
             tally: Tally::default(),

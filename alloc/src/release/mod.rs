@@ -162,12 +162,13 @@ impl<O: Os> Job<'_, O> {
         }
         let mut turn = Some(self.desk.turn);
         while let Some(at) = turn.filter(|_| self.misused.is_none()) {
+            self.head = at.head;
             let unit = self.in_zones(at.pass, &(at.unit..u32::MAX));
             if at.pass == Pass::Tables {
                 self.release_stacks();
             }
             if self.stopped() {
-                self.desk.turn = Turn { unit, ..at };
+                self.desk.turn = Turn { unit, head: self.head, ..at };
                 return;
             }
             turn = at.next();

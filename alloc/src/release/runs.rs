@@ -47,7 +47,8 @@ impl<O: Os> Job<'_, O> {
                 Idle::Pages => self.units().next_multiple_of(zone.granule()),
                 Idle::Tables => TABLES_OF,
             };
-            let (run, next) = zone.take_leaving(self.pages().space(), idle, self.cursor, LOOK, most);
+            let (run, next) =
+                zone.take_leaving(self.pages().space(), idle, (self.cursor, self.head), LOOK, most);
             self.cursor = next;
             if run.is_some() || next.0 >= zone.used().end {
                 return run;
@@ -59,7 +60,7 @@ impl<O: Os> Job<'_, O> {
     /// Ends a walk over free runs: coalesces the two runs that it kept apart to mark its place.
     pub(super) fn end_walk(&mut self, zone: usize) {
         if let Some(mut zone) = self.pages().zone(zone) {
-            zone.join_before(self.segments(), self.cursor);
+            self.head = zone.join_before(self.segments(), self.cursor);
         }
         self.cursor = UnitIndex::NIL;
     }

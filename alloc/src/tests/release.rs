@@ -273,6 +273,26 @@ fn what_a_thread_frees_before_it_allocates_is_not_used_again_by_it() {
     heap.verify(Some(taker)).unwrap();
 }
 
+/// The place in a free run is found again however long the run is.
+#[test]
+fn a_release_in_steps_finds_its_place_in_a_long_run() {
+    let heap = heap();
+    let block = heap.pages().allocate_large(300 * UNIT, 8, false);
+    assert!(!block.is_null());
+    heap.sound(heap.pages().free_large(block));
+    let idle = heap.snapshot().heap_free;
+    let (mut released, mut steps) = (0, 0);
+    loop {
+        let options = ReleaseOptions::new().max_bytes(3 << 20).in_steps();
+        let report = heap.release(if steps == 0 { options } else { options.spare_caches() });
+        (released, steps) = (released + report.released_bytes, steps + 1);
+        if !report.stopped_early {
+            break;
+        }
+    }
+    assert_eq!((released, heap.snapshot().heap_free), (idle, 0), "{steps} steps");
+}
+
 /// Each step goes on where the last one stopped, whatever the program does in between, and all of them together give back
 /// what one release would.
 #[test]

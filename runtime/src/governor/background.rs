@@ -37,7 +37,10 @@ fn work() {
             Turn::Done { watch } => {
                 thread::is_done();
                 settle();
-                thread::sleep(watch.then_some(WATCH));
+                // What was freed before the bounds were set rang for nobody.
+                if !campaign::is_due() {
+                    thread::sleep(watch.then_some(WATCH));
+                }
             }
         }
     }

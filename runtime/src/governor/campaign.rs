@@ -16,6 +16,9 @@ use ebbtide_alloc::{ReleaseOptions, ReleaseReport};
 pub(super) struct Campaign {
     /// The steps so far, as one report.
     report: Option<ReleaseReport>,
+    /// What was idle when the round of steps under way began, and what it has given back.
+    idle_before: u64,
+    released: u64,
     squeezed: bool,
     pressure_at_ns: u64,
 }
@@ -57,6 +60,12 @@ pub(super) fn turn(campaign: &mut Campaign) -> Turn {
     turn
 }
 
+/// Whether the policy wants something given back.
+pub(super) fn is_due() -> bool {
+    let at = pressure_of(ebbtide_alloc::usage());
+    goal::action(in_force::current(), at, books::stuck()) != Action::Nothing
+}
+
 /// How long the background thread waits for a release of another thread.
 const BUSY_WAIT_NS: u64 = 20_000_000;
 /// Between looks at the memory pressure.
@@ -90,15 +99,25 @@ fn step(campaign: &mut Campaign, now: u64) -> Turn {
     let mut options = ReleaseOptions::new().max_bytes(bytes).deadline(time).in_steps();
     if campaign.report.is_some() {
         options = options.spare_caches();
+    } else {
+        (campaign.idle_before, campaign.released) = (before.idle(), 0);
     }
     let done = quiet::release(options);
     let after = ebbtide_alloc::usage();
     budget.gave_back(done.released_bytes, after.resident, now);
     books::store_budget(budget);
+    campaign.released += done.released_bytes;
     campaign.report = Some(together(campaign.report, done));
     let seen_all = !done.stopped_early;
     if seen_all || (!campaign.squeezed && goal::excess(policy, pressure_of(after)) == Action::Nothing) {
-        books::set_stuck(stuck_in(after, !seen_all));
+        // What has become idle behind the round is not known to be stuck.
+        let left = campaign.idle_before.saturating_sub(campaign.released);
+        let stuck = stuck_in(after, !seen_all).min(left);
+        books::set_stuck(stuck);
+        if goal::action(policy, pressure_of(after), stuck) != Action::Nothing {
+            (campaign.idle_before, campaign.released) = (after.idle(), 0);
+            return Turn::More;
+        }
         campaign.report.iter_mut().for_each(release_tables_behind);
         let loose = after.idle().saturating_sub(books::stuck());
         return Turn::Done { watch: loose >= goal::WORTH_WATCHING || soft_limit::is_followed() };
